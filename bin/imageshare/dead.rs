@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     io::{self, IsTerminal as _, Write as _},
     iter,
+    num::NonZeroU64,
     time::Duration,
 };
 
@@ -199,7 +200,7 @@ impl Selection<'_> {
     }
 
     fn limit(&self) -> u64 {
-        self.filter.limit.unwrap_or(u64::MAX)
+        self.filter.limit.map_or(u64::MAX, NonZeroU64::get)
     }
 
     fn matches(&self, letter: &DeadLetter) -> bool {

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let used = matches.and_then(|matches| help::refuse_unused(&matches).map(|()| matches));
     let cli = match used.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => return print_clap_error(&usage_error::redact(error)).into(),
+        Err(error) => return print_clap_error(&usage_error::reword(error)).into(),
     };
     memory::protect().and_then(|()| run(cli)).unwrap_or_else(Problem::show).into()
 }

@@ -10,7 +10,7 @@ use imageshare_sandbox::{
     saved_state::{self, SavedState},
     server, world,
 };
-use imageshare_worker::settings;
+use imageshare_worker::settings::{DurationError, duration_of_flag};
 
 use crate::{
     cli::SandboxArguments,
@@ -42,13 +42,16 @@ pub(crate) fn run(arguments: &SandboxArguments) -> CommandResult {
         world,
         state,
         faults,
-        latency: settings::duration_of_flag(&arguments.latency, Duration::ZERO..=Duration::from_mins(10))
-            .context("--latency")
-            .or_exit(Exit::Usage)?,
+        latency: arguments.latency,
         rps: arguments.rps,
         scheme: scheme(arguments)?,
     };
     runtime::run(serve(config, arguments.tls_ca.as_deref(), arguments.state.as_deref()))
+}
+
+/// Reads the delay of each response.
+pub(crate) fn parse_latency(text: &str) -> Result<Duration, DurationError> {
+    duration_of_flag(text, Duration::ZERO..=Duration::from_mins(10))
 }
 
 /// Reads a world file.

@@ -52,18 +52,18 @@ async fn declare(settings: &Settings, history: Option<&Retention>) -> CommandRes
     let connection = broker::connect(settings, "imageshare topology").await?;
     let declared = topology::declare(&connection, lanes(settings), history).await;
     let url = broker::url(settings)?;
-    let Declared { made, found, different } = declared.map_err(|error| broker::problem(&url, &error))?;
+    let Declared { made, existing, different } = declared.map_err(|error| broker::problem(&url, &error))?;
     // The declarations are done, so an error while closing has no effect.
     drop(connection.close().await);
     let exit = if different.is_empty() { Exit::Done } else { Exit::Failed };
     let made = made.into_iter().map(|what| Line { what, state: "created", problem: None });
-    let found = found.into_iter().map(|what| Line { what, state: "exists", problem: None });
+    let existing = existing.into_iter().map(|what| Line { what, state: "exists", problem: None });
     let different = different.into_iter().map(|difference| {
         let problem = Some(difference.to_string());
         let (Difference::Different { what, .. } | Difference::Missing { what }) = difference;
         Line { what, state: "differs", problem }
     });
-    let lines = made.chain(found).chain(different);
+    let lines = made.chain(existing).chain(different);
     let printed = if output::is_for_people(settings.output.json) {
         let mut table = Table::new(["WHAT", "STATE", ""]);
         lines.for_each(|line| table.row([line.what, line.state.to_owned(), line.problem.unwrap_or_default()]));

@@ -1,6 +1,10 @@
 //! The errors of the command line: without possible secrets, and values in the words of all other errors.
 
-use std::error::Error as _;
+use std::{
+    error::Error as _,
+    net::AddrParseError,
+    num::{IntErrorKind, ParseIntError},
+};
 
 use clap::{
     Error,
@@ -13,8 +17,8 @@ use crate::help;
 /// The parts of an error that quote the command line.
 const QUOTED: [ContextKind; 3] = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue];
 
-/// Returns the error; without its quotes if one looks like an address or a key.
-pub(crate) fn redact(error: Error) -> Error {
+/// Returns the error in our words; without its quotes if one looks like an address or a key.
+pub(crate) fn reword(error: Error) -> Error {
     let quoted = QUOTED.iter().find_map(|kind| match error.get(*kind) {
         Some(ContextValue::String(quoted)) if !disclosure::disclosed_argument(quoted).contains(quoted.as_str()) => {
             Some(*kind)
@@ -23,7 +27,7 @@ pub(crate) fn redact(error: Error) -> Error {
     });
     // The error's cause and suggestions may repeat the value, and clap cannot remove them: build a new error.
     let what = match (quoted, error.get(ContextKind::InvalidArg)) {
-        (None, _) => return worded(error),
+        (None, _) => return reword_value(error),
         (Some(ContextKind::InvalidSubcommand), _) => "unrecognized subcommand".to_owned(),
         (Some(ContextKind::InvalidValue), Some(ContextValue::String(argument))) => {
             let expected = match error.get(ContextKind::ValidValue) {
@@ -41,14 +45,24 @@ pub(crate) fn redact(error: Error) -> Error {
 }
 
 /// Words a refused value as `FLAG: invalid value VALUE (expected WHAT)`. clap would quote the value once more.
-fn worded(error: Error) -> Error {
+fn reword_value(error: Error) -> Error {
     let (Some(ContextValue::String(argument)), Some(ContextValue::String(value)), Some(cause)) =
         (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue), error.source())
     else {
         return error;
     };
     let flag = argument.split(' ').next().unwrap_or_default();
-    let cause = cause.to_string();
+    let cause = if let Some(number) = cause.downcast_ref::<ParseIntError>() {
+        match number.kind() {
+            IntErrorKind::Zero => "expected at least 1".to_owned(),
+            IntErrorKind::PosOverflow => "expected a smaller number".to_owned(),
+            _ => "expected a whole number".to_owned(),
+        }
+    } else if cause.is::<AddrParseError>() {
+        "expected an address and a port, such as 127.0.0.1:9701".to_owned()
+    } else {
+        cause.to_string()
+    };
     let problem = if cause.starts_with("invalid value") {
         cause
     } else if cause.starts_with("expected ") {
@@ -67,7 +81,7 @@ mod tests {
     #[track_caller]
     fn message(arguments: &[&str]) -> String {
         let error = help::command().try_get_matches_from(["imageshare"].iter().chain(arguments)).unwrap_err();
-        redact(error).to_string()
+        reword(error).to_string()
     }
 
     #[test]
@@ -102,8 +116,25 @@ mod tests {
         assert!(image.starts_with("error: --image: invalid value \"lhbp-1\" (expected img- "), "{image}");
         let since = message(&["reports", "--since", "yesterday"]);
         assert!(since.starts_with("error: --since: invalid value \"yesterday\" (expected a time "), "{since}");
-        let limit = message(&["dead", "list", "--limit", "x"]);
-        assert!(limit.starts_with("error: --limit: invalid value \"x\": invalid digit"), "{limit}");
+        for (arguments, expected) in [
+            (["dead", "list", "--limit", "x"], "--limit: invalid value \"x\" (expected a whole number)"),
+            (["dead", "list", "--limit", "0"], "--limit: invalid value \"0\" (expected at least 1)"),
+            (
+                ["sandbox", "--tls", "--rps", "5000000000"],
+                "--rps: invalid value \"5000000000\" (expected a smaller number)",
+            ),
+            (
+                ["sandbox", "--tls", "--latency", "fast"],
+                "--latency: invalid value \"fast\" (expected 0s to 10m, such as 500ms, 30s or 2h)",
+            ),
+            (
+                ["sandbox", "--tls", "--listen", "9700"],
+                "--listen: invalid value \"9700\" (expected an address and a port, such as 127.0.0.1:9701)",
+            ),
+        ] {
+            let message = message(&arguments);
+            assert!(message.starts_with(&format!("error: {expected}\n")), "{message}");
+        }
         assert!(message(&["check", "--conect"]).contains("unexpected argument '--conect' found"));
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use kit::{repository_files, repository_path};
 
 /// Phrases that do not occur, in lower case, and what to write instead. A phrase matches whole words.
-const PHRASES: [(&str, &str); 33] = [
+const PHRASES: [(&str, &str); 38] = [
     ("allowed are", "(expected WHAT)"),
     ("allowed is", "(expected WHAT)"),
     ("are told", "receive"),
@@ -26,10 +26,15 @@ const PHRASES: [(&str, &str); 33] = [
     ("is told", "receives"),
     ("it is wished", "requested"),
     ("learns", "records or receives"),
+    ("let found", "a name for what the value is"),
+    ("let mut found", "a name for what the value is"),
+    ("let these", "a name for what the value is"),
+    ("let told", "a name for what the value is"),
     ("look again", "re-read"),
     ("looks again", "re-reads"),
     ("may be had", "available"),
     ("nobody", "the actor: no caller, no worker"),
+    ("some(found)", "a name for what the value is"),
     ("some time", "the number or the name of the limit"),
     ("somebody", "the actor: a caller, a worker, the operator"),
     ("was told", "received"),

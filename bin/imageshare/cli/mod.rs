@@ -2,7 +2,7 @@
 
 mod queue;
 
-use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, sync::LazyLock, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -398,10 +398,10 @@ pub(crate) struct SandboxArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
     /// Delay of each response: 80ms, 0.5s
-    #[arg(long, value_name = "TIME", default_value = "0ms")]
-    pub(crate) latency: String,
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = crate::sandbox::parse_latency)]
+    pub(crate) latency: Duration,
     /// Requests per second for each action and key; 0 is unlimited
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = u32::from_str)]
     pub(crate) rps: u32,
     /// Accounts that an image may be shared with [default: that of the world file, else 500]
     #[arg(long, value_name = "N")]

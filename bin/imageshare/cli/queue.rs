@@ -1,6 +1,6 @@
 //! Flags of the commands for the queue: `worker`, `publish`, `dead`, `reports` and `topology`.
 
-use std::path::PathBuf;
+use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use imageshare_core::ids::{AccountId, ImageId};
@@ -67,8 +67,8 @@ pub(crate) struct DeadFilter {
     #[arg(long, value_name = "ID")]
     pub(crate) image: Option<ImageId>,
     /// Only the first N
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: Option<u64>,
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<NonZeroU64>,
     /// How long to retry while the broker is unreachable or accepts no messages: 90s, 2m, or seconds [env:
     /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
     #[arg(long, value_name = "TIME")]

@@ -41,6 +41,7 @@ impl<T> Arena<T> {
     pub(crate) fn insert(&mut self, value: T) -> Key<T> {
         self.len += 1;
         if let Some(key) = self.free {
+            // The last freed place first: it is the one that is most likely still in the cache.
             let place = &mut self.places[key.place()];
             if let Place::Free { next } = *place {
                 self.free = next;

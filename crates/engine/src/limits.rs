@@ -83,12 +83,14 @@ impl Limits {
             ("attempts", values.attempts.into(), 1, Some(u8::MAX.into())),
             ("pauses", count(values.pauses.len()), 1, None),
             ("cap", values.cap.into(), 1, None),
+            // A window full of busy images must not wait longer than one that has room for other jobs.
             ("image_wait_blocked", values.image_wait_blocked.0, 0, Some(values.image_wait.0)),
             ("window", values.window.map_or(1, u64::from), 1, None),
             ("lease", values.lease.map_or(1, |lease| lease.0), 1, None),
             ("cancel_limit_percent", values.cancel_limit_percent.into(), 0, Some(100)),
             ("work", count(values.work), 1, None),
         ])?;
+        // A listing in the same millisecond as a write may come before it, so a lag of zero would trust it.
         Ok(Self(LimitValues { read_lag: values.read_lag.max(Millis(1)), ..values }))
     }
 

@@ -79,6 +79,7 @@ impl Pacer {
         while self.ended.front().is_some_and(|&(at, _)| at < oldest) || self.ended.len() >= THROTTLE_RESPONSES_MAX {
             self.ended.pop_front();
         }
+        // Both kinds are kept: what lowers the rate is the share of refusals, not their number.
         self.ended.push_back((now, throttled));
         if throttled == Throttled::No {
             return;
@@ -92,6 +93,7 @@ impl Pacer {
             self.rate *= 0.5;
             self.halved = Some(now);
         }
+        // Never zero: without calls no response could show that the limit is higher again.
         self.rate = self.rate.max(THROTTLED_RATE_MIN.min(self.limit));
     }
 

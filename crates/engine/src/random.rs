@@ -11,6 +11,7 @@ impl Random {
 
     /// Returns the next number, uniformly distributed.
     pub(crate) const fn next(&mut self) -> u64 {
+        // One number of state, so that a history is repeated by its seed alone, on any machine.
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

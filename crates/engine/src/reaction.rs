@@ -126,15 +126,20 @@ impl Reaction {
             Class::AccountOrOther             => row(Good,              Passed,                 ToOthers, Ends,  List, FindAccountOrOther),
             Class::AlreadyDone                => row(Good,              Permitted,              ToOthers, Ends,  List, FindDone),
             Class::BatchTooLarge              => row(Good,              Passed,                 ToOthers, Ends,  List, ShortenLists),
+            // The image was examined, so the key is permitted the call, and nothing was applied.
             Class::Busy                       => row(Good,              Permitted,              Never,    Ends,  Each, WaitForImage),
+            // Checked before everything else: the refusal shows nothing about image, accounts or permissions.
             Class::Clock                      => row(ClockRefused,      Unknown,                Never,    Stays, Each, SendAgain),
             Class::Credential                 => row(CredentialRefused, Unknown,                Never,    Stays, Each, SendAgain),
             Class::Deployment                 => row(Good,              NotPermitted,           Never,    Ends,  Each, WaitForPermission),
+            // With a key of another account the same code hides the image: see `with_key`.
             Class::Image                      => row(Good,              NotPermittedIfUnproven, ToOthers, Ends,  Each, Fail),
             Class::Permission                 => row(Good,              NotPermitted,           Never,    Ends,  Each, WaitForPermission),
+            // Only after its accounts were counted, which takes a permitted call. Some of them may have fitted.
             Class::Quota                      => row(Good,              Permitted,              ToOthers, Ends,  List, CountAccounts),
             Class::Throttle                   => row(Throttled,         Unknown,                Never,    Stays, Each, SendAfterPause),
             Class::ThrottleAll                => row(ThrottledAll,      Unknown,                Never,    Stays, Each, SendAfterPause),
+            // An internal error may come after the change, and an unknown code may mean anything.
             Class::Transient | Class::Unknown => row(Good,              Unknown,                Perhaps,  Ends,  List, Retry),
         }
     }

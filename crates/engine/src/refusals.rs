@@ -33,6 +33,7 @@ impl Refusals {
         account: AccountId,
         permission: Permission,
     ) -> Option<&Arc<Failure>> {
+        // Not removed when it expires: `remember` bounds the number, and the next write replaces it.
         let (until, failure) = self.by_name.get(&(image, account, permission))?;
         (*until > now).then_some(failure)
     }

@@ -15,6 +15,7 @@ pub(crate) enum Alarm {
 /// The next moment of each image, lane and slot; each has at most one.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
+    // A set instead of a heap: a moment that is replaced is removed at once, so the set never outgrows its subjects.
     moments: BTreeSet<(Instant, Alarm)>,
 }
 

@@ -86,9 +86,9 @@ fn check_plain(job: &Job, data: &[u8], defaults: &Defaults) {
     assert_eq!(member(&["force"]).and_then(Value::as_bool).unwrap_or_default(), job.force);
     assert_eq!(filled(&["expires_at"]).is_some(), job.expires_at.is_some());
     let labels = member(&["labels"]).and_then(Value::as_object);
-    let found = labels.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
+    let plain = labels.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
     let held = identity.labels.iter().map(|(key, value)| (key.as_str(), Some(value.as_str())));
-    assert!(held.eq(found), "labels");
+    assert!(held.eq(plain), "labels");
 }
 
 /// Checks region and id of an image, which are members of the job or of an element of `images`.

@@ -166,11 +166,11 @@ fn places(header: &[u8], region: Option<Region>) -> Option<Columns> {
     let mut places = [None; 4];
     for (place, names) in places.iter_mut().zip(NAMES) {
         let name = names.iter().find(|name| fields.iter().any(|field| field == *name));
-        let found: Vec<usize> = (0..fields.len()).filter(|&at| Some(&fields[at].as_str()) == name).collect();
-        if found.len() > 1 {
+        let matching: Vec<usize> = (0..fields.len()).filter(|&at| Some(&fields[at].as_str()) == name).collect();
+        if matching.len() > 1 {
             return None;
         }
-        *place = found.first().copied();
+        *place = matching.first().copied();
     }
     let [image_id, of_region, permission, account_id] = places;
     let is_whole = image_id.and(permission).and(account_id).is_some() && (of_region.is_some() || region.is_some());

@@ -57,8 +57,8 @@ where
             if let Some(plain) = plain {
                 let members = members(plain).expect("an answer has an object Response");
                 assert!(!members.contains_key("Error"), "a success with an Error");
-                let found = members.get("RequestId").expect("an answer has a RequestId");
-                assert_eq!(*request_id, found.as_str().and_then(RequestId::new));
+                let id = members.get("RequestId").expect("an answer has a RequestId");
+                assert_eq!(*request_id, id.as_str().and_then(RequestId::new));
             }
             check_answer(answer);
         }
@@ -85,9 +85,9 @@ fn check_error(error: &ApiError, plain: Option<&Value>) {
     assert!((1..=128).contains(&error.code.len()) && error.code.bytes().all(|byte| byte.is_ascii_graphic()));
     assert_shown(&error.message, MESSAGE_CHARS_MAX);
     let Some(members) = plain.map(|plain| members(plain).expect("a refusal has an object Response")) else { return };
-    let found = members.get("Error").expect("a refusal has an Error");
-    assert_eq!(found.get("Code").and_then(Value::as_str), Some(error.code.as_str()));
-    let message = found.get("Message").and_then(Value::as_str).unwrap_or_default();
+    let member = members.get("Error").expect("a refusal has an Error");
+    assert_eq!(member.get("Code").and_then(Value::as_str), Some(error.code.as_str()));
+    let message = member.get("Message").and_then(Value::as_str).unwrap_or_default();
     assert_eq!(error.message, printable(message, MESSAGE_CHARS_MAX));
     assert_eq!(error.request_id, members.get("RequestId").and_then(Value::as_str).and_then(RequestId::new));
 }
@@ -95,8 +95,8 @@ fn check_error(error: &ApiError, plain: Option<&Value>) {
 fn check_shares(shares: &[SharedAccount], members: Option<&Map<String, Value>>) {
     let Some(members) = members else { return };
     let entries = members.get("SharePermissionSet").map(list).expect("an answer has its list");
-    let found: Vec<_> = entries.iter().map(|entry| account(entry).and_then(account_id)).collect();
-    assert_eq!(shares.iter().map(|share| Some(share.account_id)).collect::<Vec<_>>(), found);
+    let plain: Vec<_> = entries.iter().map(|entry| account(entry).and_then(account_id)).collect();
+    assert_eq!(shares.iter().map(|share| Some(share.account_id)).collect::<Vec<_>>(), plain);
 }
 
 fn check_images(images: &[Image], members: Option<&Map<String, Value>>) {
@@ -106,8 +106,8 @@ fn check_images(images: &[Image], members: Option<&Map<String, Value>>) {
     }
     let Some(members) = members else { return };
     let entries = members.get("ImageSet").map(list).expect("an answer has its list");
-    let found: Vec<_> = entries.iter().map(|entry| entry.get("ImageId").and_then(Value::as_str)).collect();
-    assert_eq!(images.iter().map(|image| Some(image.image_id.as_str())).collect::<Vec<_>>(), found);
+    let plain: Vec<_> = entries.iter().map(|entry| entry.get("ImageId").and_then(Value::as_str)).collect();
+    assert_eq!(images.iter().map(|image| Some(image.image_id.as_str())).collect::<Vec<_>>(), plain);
 }
 
 fn check_members(page: &OrganizationMembers, members: Option<&Map<String, Value>>) {
@@ -117,8 +117,8 @@ fn check_members(page: &OrganizationMembers, members: Option<&Map<String, Value>
     }
     let Some(members) = members else { return };
     let entries = members.get("Items").map(list).expect("an answer has its list");
-    let found: Vec<_> = entries.iter().map(|entry| entry.get("MemberUin").and_then(account_id)).collect();
-    assert_eq!(page.members.iter().map(|member| Some(member.account_id)).collect::<Vec<_>>(), found);
+    let plain: Vec<_> = entries.iter().map(|entry| entry.get("MemberUin").and_then(account_id)).collect();
+    assert_eq!(page.members.iter().map(|member| Some(member.account_id)).collect::<Vec<_>>(), plain);
 }
 
 fn check_caller(caller: &CallerIdentity, members: Option<&Map<String, Value>>) {
@@ -133,8 +133,8 @@ fn check_role(role: &AssumedRole, members: Option<&Map<String, Value>>) {
     let token = credential.token.as_ref().map(|token| token.expose()).expect("the key of a role has a token");
     let secrets = [credential.secret_key.expose(), token];
     assert!(secrets.iter().all(|secret| secret.len() < SECRET_LEN_MIN || !shown.contains(secret)), "a key is shown");
-    let Some(found) = members.and_then(|members| members.get("Credentials")) else { return };
-    let text = |name| found.get(name).and_then(Value::as_str);
+    let Some(plain) = members.and_then(|members| members.get("Credentials")) else { return };
+    let text = |name| plain.get(name).and_then(Value::as_str);
     assert_eq!(text("TmpSecretId"), Some(credential.secret_id.as_str()));
     assert_eq!([text("TmpSecretKey"), text("Token")], secrets.map(Some));
 }

@@ -157,10 +157,11 @@ impl Problems {
 
 /// Returns the hint for a word that is nearly one of the known words: at most a third of the letters differ.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let distances = known.into_iter().map(|name| (strsim::damerau_levenshtein(word, name), name));
-    let (distance, name) = distances.min()?;
-    let is_near = distance > 0 && distance * 3 <= word.len().max(name.len());
-    is_near.then(|| format!("did you mean {name}?"))
+    let is_near = |name: &str, distance: usize| distance * 3 <= word.len().max(name.len());
+    // The distance takes memory for each pair of letters, and a key of a file may be of any length.
+    let comparable = known.into_iter().filter(|name| is_near(name, name.len().abs_diff(word.len())));
+    let (distance, name) = comparable.map(|name| (strsim::damerau_levenshtein(word, name), name)).min()?;
+    (distance > 0 && is_near(name, distance)).then(|| format!("did you mean {name}?"))
 }
 
 /// Returns the error for a message of a parser. `object` is what the language calls a value with keys.

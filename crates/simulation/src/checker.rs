@@ -25,7 +25,7 @@ use crate::{
 /// Watches a run.
 #[derive(Debug, Default)]
 pub struct Checker {
-    /// What was found wrong; a run with any is a failure.
+    /// What was body wrong; a run with any is a failure.
     pub violations: Vec<String>,
     now: u64,
     batch_max: usize,
@@ -297,19 +297,19 @@ impl Checker {
     pub fn settle(&mut self, now: u64, world: &Scenario, job: usize, report: Report, published: usize) {
         self.now = now;
         let jobs = &world.jobs;
-        let found = &jobs[job].1;
+        let body = &jobs[job].1;
         let mut seen = BTreeSet::new();
-        let requested: Vec<_> = found.account_ids.iter().copied().filter(|&account| seen.insert(account)).collect();
+        let requested: Vec<_> = body.account_ids.iter().copied().filter(|&account| seen.insert(account)).collect();
         let reported: Vec<_> = report.outcomes.iter().map(|&(account, _)| account).collect();
         if requested != reported {
             self.wrong(format!("job {job}: outcomes for {reported:?} (expected {requested:?})"));
         }
-        let repeats = found.account_ids.len() - requested.len();
+        let repeats = body.account_ids.len() - requested.len();
         if report.duplicates as usize != repeats {
             self.wrong(format!("job {job}: {} duplicates counted (expected {repeats})", report.duplicates));
         }
         for (earlier, (_, other)) in jobs[..job].iter().enumerate() {
-            let related = other.image_id == found.image_id && other.account_ids.iter().any(|a| seen.contains(a));
+            let related = other.image_id == body.image_id && other.account_ids.iter().any(|a| seen.contains(a));
             if related && !self.is_over(earlier) && !world.is_rejected(earlier) {
                 self.wrong(format!("job {job} is settled before job {earlier}, which names one of its accounts"));
             }
@@ -323,9 +323,9 @@ impl Checker {
     /// Each outcome of a report must be true when the job is settled.
     fn check_outcomes(&mut self, world: &Scenario, job: usize, report: &Report, published: usize) {
         let (jobs, ledger) = (&world.jobs, &world.ledger);
-        let found = &jobs[job].1;
+        let body = &jobs[job].1;
         self.check_causes(world, job, report);
-        for (account, permission, outcome) in outcomes_of(found.mode, report) {
+        for (account, permission, outcome) in outcomes_of(body.mode, report) {
             if matches!(outcome, AccountOutcome::Unchanged) && self.was_changed_before(world, job, account, permission)
             {
                 self.wrong(format!("job {job}: {account} is reported as unchanged, but the job before changed it"));
@@ -337,8 +337,8 @@ impl Checker {
                 self.wrong(format!("job {job}: {account} is reported as unchanged, but was not {permission} since"));
             }
             let later = job + 1..published.max(job + 1);
-            let overtaken = jobs[later].iter().any(|(_, later)| may_undo(later, found.image_id, account, permission));
-            let state = Permission::of_presence(ledger.is_shared(found.image_id, account));
+            let overtaken = jobs[later].iter().any(|(_, later)| may_undo(later, body.image_id, account, permission));
+            let state = Permission::of_presence(ledger.is_shared(body.image_id, account));
             let is_claimed = !is_failed(outcome) && !overtaken && !self.is_disturbed(world, job);
             if is_claimed && state != permission {
                 self.wrong(format!("job {job}: {account} is reported as {permission} ({outcome:?}), but is {state}"));
@@ -348,14 +348,14 @@ impl Checker {
 
     /// Each outcome of a report must have a cause: `changed` a request, and a failure a fault that explains it.
     pub fn check_causes(&mut self, world: &Scenario, job: usize, report: &Report) {
-        let found = &world.jobs[job].1;
-        for (account, permission, outcome) in outcomes_of(found.mode, report) {
+        let body = &world.jobs[job].1;
+        for (account, permission, outcome) in outcomes_of(body.mode, report) {
             match outcome {
-                AccountOutcome::Changed(_) if !self.asked.contains(&(found.image_id, account, permission)) => {
+                AccountOutcome::Changed(_) if !self.asked.contains(&(body.image_id, account, permission)) => {
                     self.wrong(format!("job {job}: {account} is reported as changed, but no request named it"));
                 }
                 AccountOutcome::Changed(Some(write))
-                    if !write.request_id.is_some_and(|id| self.was_made_with(id, found.image_id, account)) =>
+                    if !write.request_id.is_some_and(|id| self.was_made_with(id, body.image_id, account)) =>
                 {
                     self.wrong(format!("job {job}: {account} was not in the request that changed it: {write:?}"));
                 }
@@ -387,11 +387,11 @@ impl Checker {
     /// if it was a write.
     fn was_made_for(&self, world: &Scenario, job: usize, report: &Report, id: RequestId) -> bool {
         let Some(request) = self.requests.get(&id) else { return false };
-        let found = &world.jobs[job].1;
-        let mut named = outcomes_of(found.mode, report).map(|(account, ..)| account);
+        let body = &world.jobs[job].1;
+        let mut named = outcomes_of(body.mode, report).map(|(account, ..)| account);
         let names = request.accounts.is_empty() || named.any(|account| request.accounts.contains(&account));
         let first = self.first_delivery(job).unwrap_or_default();
-        request.image == found.image_id && names && request.at + CALL_TIMEOUT >= first
+        request.image == body.image_id && names && request.at + CALL_TIMEOUT >= first
     }
 
     /// After the last event each account must be as the last job that names it requested, unless that job reported a

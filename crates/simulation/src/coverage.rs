@@ -34,8 +34,8 @@ impl Coverage {
             CloseReason::Permission,
         ];
         let closed = reasons.map(|reason| format!("lane closed: {}", reason.as_str()));
-        let told = [local::CANCEL_LIMIT, local::EXPIRED, local::IMAGE_BUSY, local::NO_ANSWER, local::OVER_QUOTA];
-        let told = told.map(|code| format!("told: {code}"));
+        let codes = [local::CANCEL_LIMIT, local::EXPIRED, local::IMAGE_BUSY, local::NO_ANSWER, local::OVER_QUOTA];
+        let reported = codes.map(|code| format!("reported: {code}"));
         let rest = [
             "answer: accepted",
             "answer: none, nothing sent",
@@ -53,13 +53,13 @@ impl Coverage {
             "notice: cap",
             "notice: cannot list",
             "notice: image busy",
-            "told: a code of the API",
-            "told: cancelled by a SYNC",
-            "told: changed",
-            "told: changed without a request of its own",
-            "told: unchanged",
+            "reported: a code of the API",
+            "reported: cancelled by a SYNC",
+            "reported: changed",
+            "reported: changed without a request of its own",
+            "reported: unchanged",
         ];
-        faults.chain(classes).chain(closed).chain(told).chain(rest.map(String::from)).collect()
+        faults.chain(classes).chain(closed).chain(reported).chain(rest.map(String::from)).collect()
     }
 
     /// Adds what another run reached.
@@ -113,19 +113,19 @@ impl Coverage {
 
     pub(crate) fn report(&mut self, report: &Report) {
         if !report.cancelled.is_empty() {
-            self.mark("told: ", "cancelled by a SYNC");
+            self.mark("reported: ", "cancelled by a SYNC");
         }
         for (_, outcome) in &report.outcomes {
             match outcome {
                 AccountOutcome::Changed(_) if report.requests == 0 => {
-                    self.mark("told: ", "changed without a request of its own");
+                    self.mark("reported: ", "changed without a request of its own");
                 }
-                AccountOutcome::Changed(_) => self.mark("told: ", "changed"),
-                AccountOutcome::Unchanged => self.mark("told: ", "unchanged"),
+                AccountOutcome::Changed(_) => self.mark("reported: ", "changed"),
+                AccountOutcome::Unchanged => self.mark("reported: ", "unchanged"),
                 AccountOutcome::Failed(failure) if failure.code.starts_with("Local.") => {
-                    self.mark("told: ", &failure.code);
+                    self.mark("reported: ", &failure.code);
                 }
-                AccountOutcome::Failed(_) => self.mark("told: ", "a code of the API"),
+                AccountOutcome::Failed(_) => self.mark("reported: ", "a code of the API"),
             }
         }
     }

@@ -32,9 +32,9 @@ const NAMED_MAX: usize = 20;
 /// How often an engine that has nothing to do is asked, to time it.
 const IDLE_POLLS: u32 = 1_000_000;
 
-/// What all threads found.
+/// What all threads total.
 #[derive(Default)]
-struct Found {
+struct Survey {
     coverage: Coverage,
     broken: Vec<(u64, String)>,
     broken_count: u64,
@@ -47,8 +47,8 @@ fn main() -> ExitCode {
     let well = match wanted() {
         Some(Wanted::Seeds { from, seeds, broker }) => {
             let began = Instant::now();
-            let found = survey(from, seeds, &broker, began);
-            tell(&found, seeds, began.elapsed().as_secs_f64()).is_ok() && found.broken_count == 0
+            let survey = survey(from, seeds, &broker, began);
+            print(&survey, seeds, began.elapsed().as_secs_f64()).is_ok() && survey.broken_count == 0
         }
         Some(Wanted::Record { from, seeds, path }) => record(from, seeds, &path).is_ok(),
         Some(Wanted::Scale(load)) => scale(load).is_ok(),
@@ -159,15 +159,15 @@ fn scale(load: Load) -> std::io::Result<()> {
 
 /// Resident memory of this process in bytes, where the system tells.
 fn resident() -> u64 {
-    let told = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = told.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     pages.unwrap_or_default() * 4096
 }
 
 /// Runs all seeds on as many threads as there are cores. Each history by itself has no threads.
-fn survey(from: u64, seeds: u64, broker: &BrokerDials, began: Instant) -> Found {
+fn survey(from: u64, seeds: u64, broker: &BrokerDials, began: Instant) -> Survey {
     let next = AtomicU64::new(0);
-    let found = Mutex::new(Found::default());
+    let total = Mutex::new(Survey::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -177,7 +177,7 @@ fn survey(from: u64, seeds: u64, broker: &BrokerDials, began: Instant) -> Found 
                     if first >= seeds {
                         return;
                     }
-                    portion(from + first, PORTION.min(seeds - first), broker, &found);
+                    portion(from + first, PORTION.min(seeds - first), broker, &total);
                     if !std::io::stderr().is_terminal() {
                         continue;
                     }
@@ -188,11 +188,11 @@ fn survey(from: u64, seeds: u64, broker: &BrokerDials, began: Instant) -> Found 
             });
         }
     });
-    found.into_inner().unwrap_or_default()
+    total.into_inner().unwrap_or_default()
 }
 
-fn portion(first: u64, count: u64, broker: &BrokerDials, found: &Mutex<Found>) {
-    let mut part = Found::default();
+fn portion(first: u64, count: u64, broker: &BrokerDials, total: &Mutex<Survey>) {
+    let mut part = Survey::default();
     for seed in first..first + count {
         let ended = run(Scenario { broker: broker.clone(), ..Scenario::draw(seed) }, seed, false);
         part.coverage.add(&ended.coverage);
@@ -209,36 +209,36 @@ fn portion(first: u64, count: u64, broker: &BrokerDials, found: &Mutex<Found>) {
         }
     }
     // A panic has printed its own message.
-    let Ok(mut found) = found.lock() else { return };
-    found.coverage.add_all(&part.coverage);
-    found.calls += part.calls;
-    found.of_bounds = most(found.of_bounds, part.of_bounds);
-    found.broken_count += part.broken_count;
-    found.broken.append(&mut part.broken);
-    found.broken.sort();
-    found.broken.truncate(NAMED_MAX);
+    let Ok(mut total) = total.lock() else { return };
+    total.coverage.add_all(&part.coverage);
+    total.calls += part.calls;
+    total.of_bounds = most(total.of_bounds, part.of_bounds);
+    total.broken_count += part.broken_count;
+    total.broken.append(&mut part.broken);
+    total.broken.sort();
+    total.broken.truncate(NAMED_MAX);
 }
 
 fn most(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
     (one.0.max(other.0), one.1.max(other.1))
 }
 
-fn tell(found: &Found, seeds: u64, secs: f64) -> std::io::Result<()> {
+fn print(survey: &Survey, seeds: u64, secs: f64) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\nseeds      {seeds} in {secs:.1} s")?;
-    writeln!(out, "calls      {}", found.calls)?;
-    let (time, calls) = found.of_bounds;
+    writeln!(out, "calls      {}", survey.calls)?;
+    let (time, calls) = survey.of_bounds;
     writeln!(out, "bounds     at most {time} % of the time and {calls} % of the calls that the jobs may cost")?;
     writeln!(out, "dials      {} of {DIALS} settings", seeds.min(DIALS))?;
-    for (what, runs) in found.coverage.reached() {
+    for (what, runs) in survey.coverage.reached() {
         writeln!(out, "  {runs:>9}  {what}")?;
     }
-    let reached: BTreeSet<_> = found.coverage.reached().keys().cloned().collect();
+    let reached: BTreeSet<_> = survey.coverage.reached().keys().cloned().collect();
     for what in Coverage::everything().difference(&reached) {
         writeln!(out, "NEVER      {what}")?;
     }
-    for (seed, violation) in &found.broken {
+    for (seed, violation) in &survey.broken {
         writeln!(out, "BROKEN     seed {seed}: {violation}")?;
     }
-    writeln!(out, "violations {}", found.broken_count)
+    writeln!(out, "violations {}", survey.broken_count)
 }

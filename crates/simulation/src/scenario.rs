@@ -331,8 +331,8 @@ impl Scenario {
 
     fn is_any_pending(&self) -> bool {
         (0..self.images).any(|nth| {
-            let found = self.ledger.image(0, account_of(OWNER), region(), image(nth));
-            found.is_ok_and(|view| view.is_some_and(|view| matches!(view.state, ImageState::Creating)))
+            let view = self.ledger.image(0, account_of(OWNER), region(), image(nth));
+            view.is_ok_and(|view| view.is_some_and(|view| matches!(view.state, ImageState::Creating)))
         })
     }
 

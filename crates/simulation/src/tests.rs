@@ -280,9 +280,9 @@ fn load_with_failures_takes_little_more_time() {
 fn idle_engine_allocates_nothing() {
     let mut allocations = 0;
     let look = |engine: &mut Engine| {
-        let told = engine.poll(Instant(0));
-        assert!(matches!(told, Command::WaitUntil(_)), "{told:?}");
-        let polled = || (0..1000).for_each(|_| assert_eq!(engine.poll(Instant(0)), told));
+        let command = engine.poll(Instant(0));
+        assert!(matches!(command, Command::WaitUntil(_)), "{command:?}");
+        let polled = || (0..1000).for_each(|_| assert_eq!(engine.poll(Instant(0)), command));
         allocations = allocation_counter::measure(polled).count_total;
     };
     assert_eq!(carry(load(), look).writes, 2000);

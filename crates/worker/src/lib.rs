@@ -8,6 +8,7 @@ mod metrics;
 mod net;
 mod paths;
 mod pauses;
+mod spelling;
 
 pub mod admin;
 pub mod api;

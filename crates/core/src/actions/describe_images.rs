@@ -142,11 +142,11 @@ impl Listed for Image {
     type Entry<'a> = Entry<'a>;
 
     fn read(entry: &Entry<'_>, index: usize) -> Result<Self, NotAnAnswer> {
-        let found = entry.image_id.as_ref().unwrap_or(&Scalar::Null);
-        let image_id = found.as_text().and_then(|text| text.parse().ok()).ok_or_else(|| {
+        let member = entry.image_id.as_ref().unwrap_or(&Scalar::Null);
+        let image_id = member.as_text().and_then(|text| text.parse().ok()).ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
                 "ImageSet[{index}].ImageId: invalid value {} (expected img- followed by 4 to 32 lowercase letters or digits)",
-                found.to_excerpt()
+                member.to_excerpt()
             ))
         })?;
         let shown = |member: &Option<Scalar<'_>>| member.as_ref().and_then(Scalar::to_shown);

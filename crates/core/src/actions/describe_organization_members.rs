@@ -111,10 +111,10 @@ impl Action for DescribeOrganizationMembers {
             items: Option<List<OrganizationMember>>,
         }
 
-        let Members { total: found, items } = Members::deserialize(members)?;
-        let found = found.unwrap_or(Scalar::Null);
-        let total = found.to_number().ok_or_else(|| {
-            NotAnAnswer::new(alloc::format!("Total: invalid value {} (expected a number)", found.to_excerpt()))
+        let Members { total, items } = Members::deserialize(members)?;
+        let member = total.unwrap_or(Scalar::Null);
+        let total = member.to_number().ok_or_else(|| {
+            NotAnAnswer::new(alloc::format!("Total: invalid value {} (expected a number)", member.to_excerpt()))
         });
         Ok(total.and_then(|total| Ok(OrganizationMembers { total, members: List::read("Items", items)? })))
     }

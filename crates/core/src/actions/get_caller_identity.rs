@@ -46,11 +46,11 @@ impl Action for GetCallerIdentity {
             arn: Option<Scalar<'a>>,
         }
 
-        let Members { account_id: found, arn } = Members::deserialize(members)?;
-        let account_id = found.to_account_id().ok_or_else(|| {
+        let Members { account_id: member, arn } = Members::deserialize(members)?;
+        let account_id = member.to_account_id().ok_or_else(|| {
             NotAnAnswer::new(alloc::format!(
                 "AccountId: invalid value {} (expected a root account id of 5 to 19 digits)",
-                found.to_excerpt()
+                member.to_excerpt()
             ))
         });
         Ok(account_id.map(|account_id| CallerIdentity { account_id, arn: arn.as_ref().and_then(Scalar::to_shown) }))

@@ -76,7 +76,7 @@ fn unsigned_request_has_no_signature_and_no_token() {
     let prepared = Prepared::new(&GetCallerIdentity, &target());
     let mut stamp = Stamp::default();
     let request = prepared.unsigned(at(1_551_113_065), &mut stamp);
-    let header = |name| request.headers().find(|(found, _)| *found == name).map(|(_, value)| value);
+    let header = |name| request.headers().find(|(each, _)| *each == name).map(|(_, value)| value);
     assert_eq!(header("Authorization"), Some("SKIP"));
     assert_eq!(header("X-TC-Timestamp"), Some("1551113065"));
     assert_eq!(header("X-TC-Token"), None);

@@ -48,9 +48,9 @@ impl ErrorMember<'_> {
     pub(super) fn read(self, request_id: Option<RequestId>) -> Result<ApiError, NotAnAnswer> {
         let is_code = (1..=CODE_LEN_MAX).contains(&self.code.len()) && self.code.bytes().all(|b| b.is_ascii_graphic());
         if !is_code {
-            let found = excerpt(&self.code);
+            let code = excerpt(&self.code);
             let reason = alloc::format!(
-                "error code: invalid value {found} (expected 1 to {CODE_LEN_MAX} visible ASCII characters)"
+                "error code: invalid value {code} (expected 1 to {CODE_LEN_MAX} visible ASCII characters)"
             );
             return Err(NotAnAnswer::new(reason));
         }

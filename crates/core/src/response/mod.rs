@@ -126,8 +126,8 @@ fn unreadable(body: &[u8], error: &serde_json::Error) -> NotAnAnswer {
         return NotAnAnswer::new("empty body (expected a JSON object)");
     }
     if !start.starts_with(b"{") {
-        let found = excerpt(&String::from_utf8_lossy(body));
-        return NotAnAnswer::new(alloc::format!("invalid body {found} (expected a JSON object)"));
+        let shown = excerpt(&String::from_utf8_lossy(body));
+        return NotAnAnswer::new(alloc::format!("invalid body {shown} (expected a JSON object)"));
     }
     let kind = match error.classify() {
         serde_json::error::Category::Eof => "it ends too early",

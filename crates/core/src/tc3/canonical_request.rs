@@ -76,8 +76,8 @@ impl<'a> SignedHeaders<'a> {
             return Err(SignedHeadersError::Order { found: excerpt(names) });
         }
         let value = |name: &str| {
-            let found = headers.iter().find(|(each, _)| each.eq_ignore_ascii_case(name));
-            found.map(|(_, value)| *value).ok_or_else(|| SignedHeadersError::Absent(excerpt(name)))
+            let header = headers.iter().find(|(each, _)| each.eq_ignore_ascii_case(name));
+            header.map(|(_, value)| *value).ok_or_else(|| SignedHeadersError::Absent(excerpt(name)))
         };
         Ok(Self { names, values: list().map(value).collect::<Result<_, _>>()? })
     }

@@ -27,10 +27,10 @@ impl Engine {
     /// A slot has come: it goes to the first image in turn that still wants a call.
     pub(super) fn take_slot(&mut self, lane: LaneId, kind: Kind) {
         let now = self.now;
-        let found = self.lane(lane);
-        if !found.may_call(kind) || self.draining {
+        if !self.lane(lane).may_call(kind) || self.draining {
             return;
         }
+        // A probe, or a lane that came up again, may have moved the slot since it was put on the schedule.
         if self.lane(lane).slots(kind).next() <= now {
             // An image may have stopped wanting the call since it was queued. The slot then goes to the next one.
             while let Some(image) = self.lane(lane).slots_mut(kind).pop() {
@@ -53,6 +53,7 @@ impl Engine {
             let entry = self.images.entry(image);
             entry.calls += 1;
             let lane = entry.image.name().lane;
+            // The place in arrival shows later which jobs arrived too late for this call.
             let (seq, began) = (self.next_seq, self.now);
             self.calls.insert(call, Call { lane, image, kind, purpose, seq, began, sent: None });
             self.lane(lane).call_begins(call, kind);
@@ -67,6 +68,7 @@ impl Engine {
     pub(super) fn call_sent(&mut self, id: CallId) {
         let now = self.now;
         let Some(call) = self.calls.get_mut(&id) else { return };
+        // The first report counts. A second one would prolong the time in which the write is in doubt.
         call.sent = call.sent.or(Some(now));
         let (lane, kind) = (call.lane, call.kind);
         if self.lane(lane).slots_mut(kind).written(now, id) {
@@ -80,9 +82,9 @@ impl Engine {
         let now = self.now;
         // Before the image handles the response, which may clear it.
         let is_denied_listing = self.images.image(image).is_listing_refused();
-        let found = self.lane(lane);
-        let call = EndedCall { id, kind, seq, began, sent, by_former_key: found.is_by_former_key(id) };
-        found.call_ended(now, &call, &outcome);
+        let by_former_key = self.lane(lane).is_by_former_key(id);
+        let call = EndedCall { id, kind, seq, began, sent, by_former_key };
+        self.lane(lane).call_ended(now, &call, &outcome);
         let judged = JudgedCall { call, image, purpose, is_denied_listing };
         self.change_lane(lane, |lane, now, changes| lane.judge(now, &judged, &outcome, changes));
         // The lane first: whether it is open decides which calls the image may want next.

@@ -101,6 +101,7 @@ impl Engine {
             limits,
             random: Random::new(seed),
             now: Instant::default(),
+            // Maps in order of keys: what the engine does must follow from the seed and the inputs alone.
             lanes: BTreeMap::new(),
             images: Images::new(),
             refusals: Refusals::default(),
@@ -127,6 +128,7 @@ impl Engine {
             Input::LaneUp(lane, limits) => self.lane_up(lane, limits),
             Input::LaneLost(lane) => self.lane_lost(lane),
             Input::Leave(lane) => self.leave(lane),
+            // From now on busy images may be all that holds the lane up: see `is_blocked`.
             Input::Full(lane) => {
                 if let Some(lane) = self.lanes.get_mut(&lane) {
                     lane.set_full();
@@ -136,6 +138,7 @@ impl Engine {
             Input::Sent(call) => self.call_sent(call),
             Input::Answer { call, outcome } => self.answer(call, outcome),
             Input::CredentialRefreshed(lane) => self.credential_fresh(lane),
+            // Only the lane is concerned: what its images were refused does not change.
             Input::RefreshFailed(lane) => self.change_lane(lane, Lane::credential_broken),
             Input::OwnAccount(lane, account) => self.check_owner(lane, |lane, now| lane.own_account(now, account)),
             Input::OwnerUnknown(lane) => self.check_owner(lane, Lane::owner_unknown),
@@ -148,6 +151,7 @@ impl Engine {
             }
             Input::Drain => {
                 self.draining = true;
+                // Collected first: a lane that leaves may end its jobs at once, which takes the whole engine.
                 for lane in self.lanes.keys().copied().collect::<Vec<_>>() {
                     self.leave(lane);
                 }
@@ -170,6 +174,7 @@ impl Engine {
             }
             match self.schedule.first() {
                 Some((at, alarm)) if at <= self.now => {
+                    // Taken off first, since ringing may put the next moment of the same subject on the schedule.
                     self.schedule.pop();
                     self.ring(alarm);
                 }
@@ -201,24 +206,25 @@ impl Engine {
     /// it is too slow for every turn.
     #[must_use]
     pub fn lane_numbers(&self, lane: LaneId) -> Option<LaneNumbers> {
-        let found = self.lanes.get(&lane)?;
-        let [write_rate, read_rate, image_rate] = Kind::ALL.map(|kind| found.slots(kind).rate(self.now));
+        let lane = self.lanes.get(&lane)?;
+        let [write_rate, read_rate, image_rate] = Kind::ALL.map(|kind| lane.slots(kind).rate(self.now));
         Some(LaneNumbers {
             write_rate,
             read_rate,
             image_rate,
-            batch: u32::try_from(found.batch_max()).unwrap_or(u32::MAX),
-            operations: self.images.of(found).map(Image::pending).sum(),
-            splits: found.splits(),
+            batch: u32::try_from(lane.batch_max()).unwrap_or(u32::MAX),
+            operations: self.images.of(lane).map(Image::pending).sum(),
+            splits: lane.splits(),
         })
     }
 
     /// Returns whether all jobs in the lane's window wait for busy images.
     #[must_use]
     pub fn is_blocked(&self, lane: LaneId) -> bool {
-        let (Some(window), Some(found)) = (self.limits.window, self.lanes.get(&lane)) else { return false };
-        let Some(jobs) = found.full_window(window) else { return false };
-        self.images.of(found).filter(|image| image.is_busy()).map(Image::held_jobs).sum::<usize>() >= jobs as usize
+        let (Some(window), Some(lane)) = (self.limits.window, self.lanes.get(&lane)) else { return false };
+        let Some(jobs) = lane.full_window(window) else { return false };
+        // Jobs of other images may finish and make room, so only a window of nothing but busy images is blocked.
+        self.images.of(lane).filter(|image| image.is_busy()).map(Image::held_jobs).sum::<usize>() >= jobs as usize
     }
 
     fn begin_turn(&mut self, now: Instant) {
@@ -230,19 +236,20 @@ impl Engine {
     fn ring(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Image(image) => {
+                // It is off the schedule, so an equal next moment must be put there again.
                 self.images.entry(image).alarm = None;
                 self.reschedule(image);
             }
-            Alarm::Lane(lane) => {
-                if let Some(found) = self.lanes.get_mut(&lane) {
-                    found.set_alarm(None);
-                    self.lane_due(lane);
+            Alarm::Lane(id) => {
+                if let Some(lane) = self.lanes.get_mut(&id) {
+                    lane.set_alarm(None);
+                    self.lane_due(id);
                 }
             }
-            Alarm::Slot(lane, kind) => {
-                if let Some(found) = self.lanes.get_mut(&lane) {
-                    found.slots_mut(kind).disarm();
-                    self.take_slot(lane, kind);
+            Alarm::Slot(id, kind) => {
+                if let Some(lane) = self.lanes.get_mut(&id) {
+                    lane.slots_mut(kind).disarm();
+                    self.take_slot(id, kind);
                 }
             }
         }
@@ -250,8 +257,8 @@ impl Engine {
 
     /// A job was delivered.
     fn receive(&mut self, id: DeliveryId, lane: LaneId, job: Job) {
-        let Some(found) = self.lanes.get(&lane) else { return };
-        match found.intake() {
+        let Some(intake) = self.lanes.get(&lane).map(Lane::intake) else { return };
+        match intake {
             Intake::Take => {}
             Intake::Ignore => return,
             Intake::Refuse(why) => return self.commands.push_back(refused_whole(id, &job, &why)),
@@ -270,11 +277,10 @@ impl Engine {
         let is_leased = self.limits.lease.is_some();
         let is_new = self.images.image(image).not_permitted().is_none();
         let now = self.now;
-        let found = self.lane(lane);
         // Without a lease nothing reads the arrivals, and millions of them take memory.
-        found.add_job(now, is_leased.then_some(arrival));
+        self.lane(lane).add_job(now, is_leased.then_some(arrival));
         // A lane that is closed for missing permissions opens for an image that was not tried yet.
-        if is_new && found.is_closed_for_permission() {
+        if is_new && self.lane(lane).is_closed_for_permission() {
             self.change_lane(lane, |lane, _, changes| lane.open(changes));
         } else {
             self.schedule_lane(lane);
@@ -321,6 +327,7 @@ impl Engine {
             work: &mut self.work,
             effects: &mut self.effects,
         };
+        // Counted by difference, so that no place inside an image has to keep the sums of the engine.
         let image = &mut self.images.entry(key).image;
         let before = (image.jobs(), image.items());
         let result = call(image, &mut cx);
@@ -351,6 +358,7 @@ impl Engine {
                     self.commands.push_back(Command::Notice(name.lane, notice));
                 }
                 Effect::Split => lane.count_split(),
+                // It looks at all images of the lane, so it runs after the call into this one.
                 Effect::NotPermitted(failure) => self.close_if_none_permitted(name.lane, &failure),
             }
         }
@@ -364,6 +372,7 @@ impl Engine {
         }
         let name = self.images.image(key).name();
         let lane = name.lane;
+        // A closed lane still does what is due: deadlines and takeover checks do not wait for it to open.
         let may_call = self.lane(lane).is_open() && !self.draining;
         let (wanted, next, is_forgettable) = self.enter(key, |image, cx| {
             image.run_due(cx);

@@ -58,6 +58,7 @@ impl Image {
             self.takeover.redelivered();
         }
         let key = self.store.insert_job(id, seq, job);
+        // Before it begins: a job may expire while it waits behind a SYNC.
         self.due.expire(self.store.job(key).deadline(), key);
         self.admission.waiting.push_back(key);
         // Behind another one it waits even if it could begin, since jobs begin in order of arrival.
@@ -84,6 +85,7 @@ impl Image {
 
     fn may_admit(&self, job: Key<HeldJob>) -> bool {
         let is_sync = self.store.job(job).mode() == Mode::Sync;
+        // A job that began during a backlog would be decided by stages that the backlog is about to change.
         self.sync.is_none() && !self.has_backlog() && (!is_sync || self.admission.begun == 0)
     }
 

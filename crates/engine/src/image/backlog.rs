@@ -101,11 +101,13 @@ impl Image {
                 }
             }
             if !backlog.accounts.is_empty() {
+                // Backlogs keep their order: the second one counts on what the first one decided.
                 return self.backlogs.queue.push_front(backlog);
             }
             match backlog.step {
                 Step::Decide => self.listing_decided(cx),
                 Step::Forget => {
+                    // Not earlier: items are dropped account by account, and each still names its job.
                     for job in core::mem::take(&mut self.backlogs.lost_jobs) {
                         self.store.remove_job(job);
                     }

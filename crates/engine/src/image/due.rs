@@ -54,6 +54,7 @@ impl Due {
     }
 
     pub(super) fn pop_forgettable(&mut self, now: Instant) -> Option<Key<Account>> {
+        // Only the front: sorting would cost a tree node for each write, and nothing waits for this moment.
         self.forgettable.pop_front_if(|(at, _)| *at <= now).map(|(_, account)| account)
     }
 

@@ -166,6 +166,7 @@ impl History {
         if self.final_failure.is_some() {
             return Instant::NEVER;
         }
+        // The oldest listing in use began `LISTING_AGE_MAX` ago, and shows a state from up to `read_lag` before that.
         let accepted = self.accepted.map(|(_, at)| at);
         let last = [accepted, self.maybe_applied_until(), self.in_doubt_until()].into_iter().flatten().max();
         last.map_or(Instant(0), |at| at + read_lag + LISTING_AGE_MAX)
@@ -187,6 +188,7 @@ impl Image {
                 Some(Known::Listed(Permission::of_presence(is_shared), listing.began()))
             }),
         };
+        // A write in doubt is one of these, so the table needs no column for it.
         let Some((tried, at)) = history.and_then(|history| history.maybe_applied) else { return known };
         // A write that may have been applied changes nothing if it requested the known state. Otherwise only a listing shows it.
         known.filter(|known| {
@@ -213,8 +215,10 @@ impl Image {
     ) {
         let until = sent_at + cx.limits.write_lag;
         for &member in members {
+            // The account keeps the doubt when its jobs are lost: the write is under way all the same.
             self.store.history_mut(member).put_in_doubt(permission, until);
             self.schedule_forgetting(cx, member);
+            // An operation that began after the write, for the opposite change, is not the one in doubt.
             let mut next = self.store.front(member).filter(|_| self.store.requested(member) == Some(permission));
             while let Some(item) = next {
                 self.store.put_in_doubt(item, until);
@@ -227,6 +231,7 @@ impl Image {
     /// accounts, leaves none.
     pub(super) fn may_be_applied(&self, account: Key<Account>) -> bool {
         let is_unknown = || self.store.history(account).is_some_and(History::is_any_unknown);
+        // A history alone is not enough: it may be that of an earlier operation, which has its own outcome.
         self.is_in_flight(account) || (self.store.sends(account) > 0 && is_unknown())
     }
 

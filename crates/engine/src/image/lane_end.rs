@@ -18,15 +18,18 @@ use crate::{
 impl Image {
     /// Forgets all jobs without a report. What is known about the image is kept.
     pub(crate) fn forget_jobs(&mut self, cx: &Context<'_>) {
+        // A SYNC that has not begun has no items, so its job would not be reached through them.
         let sync = self.sync.take().map(|sync| sync.job());
         self.backlogs.lose(self.admission.forget().into_iter().chain(sync));
         self.store.clear_ready();
         self.listings.forget_jobs();
+        // Their accounts are dropped below. A step that ran afterwards would decide about jobs that are gone.
         self.backlogs.clear();
         self.splits.clear();
         self.takeover.forget_jobs();
         self.due.forget_jobs();
         self.finished.clear();
+        // Another worker may have another key. This one starts again with the first pause.
         self.forget_refusals_of_key();
         // The write in flight still ends, and must not find an item that it could complete.
         for account in self.writes.forget_origin() {
@@ -49,6 +52,7 @@ impl Image {
             self.work_off(cx);
         }
         self.splits.clear();
+        // Before the others: it is the barrier that they wait for.
         if let Some(job) = self.sync.as_ref().map(Sync::job) {
             self.fail_sync(cx, job, &failures.not_attempted);
         }
@@ -60,6 +64,7 @@ impl Image {
             }
             self.fail_unfinished(cx, failures);
         }
+        // The process ends, so no listing will come to check them.
         self.confirm_all(cx);
         self.settle_all(cx);
     }
@@ -75,6 +80,7 @@ impl Image {
     fn fail_unfinished(&mut self, cx: &Context<'_>, failures: &UnfinishedFailures) {
         let busy = self.busy_failure(&failures.not_attempted.message);
         for account in self.store.accounts().map(|(_, account)| account).collect::<Vec<_>>() {
+            // Each failure makes the next operation of the account the first, until none is left.
             while let Some(front) = self.store.front(account) {
                 debug_assert!(self.store.item(front).is_open(), "the front is an open item");
                 let last = self.store.history(account).and_then(|history| history.final_failure()).cloned();

@@ -145,6 +145,7 @@ impl Listings {
     /// Requests a listing that begins no earlier than `from`. The earliest of several such moments counts: an account that needs
     /// a later one requests it again.
     pub(super) fn want(&mut self, from: Instant) {
+        // The latest would make all accounts wait for the slowest one.
         self.wanted = Some(self.wanted.map_or(from, |wanted| wanted.min(from)));
     }
 

@@ -99,6 +99,7 @@ impl Image {
             self.expire_unbegun(cx, job);
             self.expire_job(cx, job);
         }
+        // The jobs that expired may have been the barrier.
         self.admit_waiting(cx);
         while let Some(job) = self.due.pop_settleable(cx.now) {
             self.finished.push_back(job);

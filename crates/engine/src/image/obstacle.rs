@@ -87,6 +87,7 @@ impl Obstacle {
 
 impl Busy {
     fn query_later(&mut self, now: Instant) {
+        // A copy takes minutes to an hour: a tenth of the time so far costs few queries and finds the end within 10 %.
         let tenth = Millis(now.since(self.since).0 / 10);
         self.query_at = Some(now + tenth.clamp(QUERY_PAUSE_MIN, QUERY_PAUSE_MAX));
     }
@@ -138,6 +139,7 @@ impl Image {
             return;
         }
         // The first query is sent at once: some states never become NORMAL.
+        // This replaces a refusal of the key, which has reached the image now.
         let (since, query_at) = (cx.now, Some(cx.now));
         self.obstacle = Some(Obstacle::Busy(Busy { since, seen, query_at, query: None, rounds: 0, call, failure }));
         cx.notice(Notice::ImageBusy { image_id: self.name.id, code: refused.code.clone() });
@@ -223,6 +225,7 @@ impl Image {
     /// The key was not permitted a call. Returns whether the image's jobs fail: it has been refused often and long enough, and
     /// other images were permitted meanwhile.
     pub(super) fn deny(&mut self, cx: &Context<'_>, kind: Kind) -> bool {
+        // A refused listing shows nothing about writes, so each kind counts for itself.
         let before = self.not_permitted().filter(|before| before.kind == kind);
         // If nothing else was permitted since the last refusal, this one shows nothing about the image.
         let is_alone = |before: &&NotPermitted| cx.lane.permitted.since(kind, before.last, cx.now);

@@ -28,6 +28,7 @@ impl Image {
     /// Decides what the operation of an account waits for. Ends it where nothing is left to do, and continues with the next
     /// one.
     pub(super) fn decide(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        // Not by recursion: thousands of jobs may request opposite changes of one account.
         while self.decide_front(cx, account) == Front::Ended {}
     }
 
@@ -64,6 +65,7 @@ impl Image {
         if let Some(last) = history.and_then(|history| history.final_failure()).cloned() {
             return self.decide_final_failure(cx, account, permission, &last);
         }
+        // Before any listing: none that begins now can show what the write in doubt will do.
         if let Some((in_doubt, until)) = history.and_then(|history| history.in_doubt_at(cx.now)) {
             // The same change may be sent again: it cannot undo the write in doubt.
             if in_doubt == permission {
@@ -77,6 +79,7 @@ impl Image {
         let can_list = self.listings.refused(cx.now).is_none();
         match self.known(cx, account) {
             Some(known) if is_requested(&known) => {
+                // Unchanged may be wrong here, and an opposite operation would leave no later listing to find out.
                 let assumed_until = Self::assumed_until(cx, known).filter(|_| self.is_opposite_behind(front));
                 if assumed_until.is_none() && known.since() + LISTING_AGE_MAX >= cx.now {
                     self.finish_front(cx, account, known);
@@ -89,6 +92,7 @@ impl Image {
                     self.store.set_ready(account, permission);
                 }
             }
+            // Where a listing leaves the state unknown, another one would too, so the write comes next.
             None if can_list && self.listings.newest().is_none() => self.check(account, cx.now),
             Some(_) | None => self.store.set_ready(account, permission),
         }
@@ -154,6 +158,7 @@ impl Image {
     pub(super) fn set_final_failure(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
         self.count_sample(account, &failure.code);
         let history = self.store.history_mut(account);
+        // A write in doubt may be applied until then, and a listing may lag behind that.
         let applied_until = history.in_doubt_at(cx.now).map_or(cx.now, |(_, until)| until);
         history.set_final_failure(FinalFailure::new(applied_until + cx.limits.read_lag, cx.next_seq, failure));
         self.store.set_stage(account, Stage::Idle);
@@ -174,6 +179,7 @@ impl Image {
     /// Ends the operation as done, by what is known.
     pub(super) fn finish_front(&mut self, cx: &mut Context<'_>, account: Key<Account>, known: Known) {
         let done = if self.store.sends(account) > 0 { Done::Changed } else { Done::Unchanged };
+        // Assumed is the weaker of the two: an opposite operation opens it before the takeover check runs.
         let state = if done == Done::Unchanged && Self::assumed_until(cx, known).is_some() {
             ItemState::Assumed
         } else if self.is_early(cx, done, known) {
@@ -203,6 +209,7 @@ impl Image {
         account: Key<Account>,
         write: Option<&Arc<AcceptedWrite>>,
     ) {
+        // Its jobs may have expired while the write was in flight.
         if let Some(permission) = self.store.requested(account) {
             if let Some(write) = write {
                 self.store.set_write(account, write);
@@ -233,6 +240,7 @@ impl Image {
         let mut next = self.store.front(account);
         while let Some(item) = next {
             if self.store.item(item).is_open() {
+                // A later job did not have its account in the refused request, so it is not given that RequestId.
                 let failure = failure(self.store.job(self.store.item(item).job())).clone();
                 self.store.set_failure(item, failure);
             }
@@ -254,13 +262,13 @@ impl Image {
     }
 
     /// Gives an open item its outcome. The caller moves the front of the account.
-    fn close_item(&mut self, item: Key<Item>, state: ItemState) {
-        let found = self.store.item(item);
-        if !found.is_open() {
+    fn close_item(&mut self, key: Key<Item>, state: ItemState) {
+        let item = self.store.item(key);
+        if !item.is_open() {
             return;
         }
-        let (job, account) = (found.job(), found.account());
-        self.store.set_state(item, state);
+        let (job, account) = (item.job(), item.account());
+        self.store.set_state(key, state);
         if state.early().is_some() {
             self.takeover.add_early(account);
         } else {
@@ -282,6 +290,7 @@ impl Image {
             self.store.set_stage(account, Stage::Idle);
         }
         self.set_front(account, self.store.first_open(from));
+        // The tries belong to the operation, so the next one starts with none.
         self.store.reset_counts(account);
         if self.store.get_history_mut(account).is_some_and(|history| history.clear_final_failure()) {
             self.schedule_forgetting(cx, account);
@@ -313,6 +322,7 @@ impl Image {
 
     /// Fails the items at the front whose jobs have expired.
     fn expire_front(&mut self, cx: &mut Context<'_>, account: Key<Account>) {
+        // The alarm of a deadline may ring after this decision in the same moment.
         while let Some(front) = self.store.front(account)
             && self.store.job(self.store.item(front).job()).deadline() <= cx.now
         {
@@ -325,8 +335,7 @@ impl Image {
         let mut next = self.store.first_in_job(job);
         while let Some(item) = next {
             next = self.store.next_in_job(item);
-            let found = self.store.item(item);
-            let (account, is_open) = (found.account(), found.is_open());
+            let (account, is_open) = (self.store.item(item).account(), self.store.item(item).is_open());
             let is_in_flight = self.is_in_flight(account);
             if !is_open || (is_in_flight && self.is_in_operation(item)) {
                 continue;
@@ -347,8 +356,7 @@ impl Image {
     }
 
     fn expire_item(&mut self, cx: &Context<'_>, item: Key<Item>) {
-        let found = self.store.item(item);
-        let (account, permission) = (found.account(), found.permission());
+        let (account, permission) = (self.store.item(item).account(), self.store.item(item).permission());
         let is_in_doubt = self.is_in_operation(item) && self.may_be_applied(account);
         let failure = if is_in_doubt { &cx.expired.in_doubt } else { &cx.expired.untouched };
         self.store.set_failure(item, Arc::clone(failure));

@@ -68,6 +68,7 @@ impl Quota {
 
     /// Another worker may have changed the image: the count and the observed cap no longer hold.
     pub(super) fn forget_count(&mut self) {
+        // What was seen stays: no other worker lowers the most that the image once had.
         *self = Self { seen: self.seen, list_max: self.list_max, ..Self::default() };
     }
 }
@@ -89,6 +90,7 @@ impl Image {
         let Some(listing) = self.listings.newest() else { return };
         let mut present = listing.accounts().len();
         // The listing does not show our newest writes.
+        // Only accounts with a history were written by us, and there are few of them.
         for (id, account) in self.store.accounts().filter(|&(_, account)| self.store.history(account).is_some()) {
             let is_listed = listing.accounts().binary_search(&id).is_ok();
             match self.known(cx, account) {
@@ -117,6 +119,7 @@ impl Image {
         if now_is == Permission::Share {
             quota.singles = 0;
             quota.seen = quota.seen.max(quota.present);
+            // An accepted write beyond the observed cap refutes it.
             if quota.observed.as_ref().is_some_and(|observed| quota.present > observed.cap) {
                 quota.observed = None;
             }
@@ -134,6 +137,7 @@ impl Image {
     /// A list of shares of this length was refused for the quota although it fits by the count.
     pub(super) fn quota_refused(&mut self, cx: &mut Context<'_>, len: usize) {
         if len > 1 {
+            // Halving finds the room within a few writes, as doubling does in `quota_accepted`.
             self.quota.list_max = Some(u32::try_from(len / 2).unwrap_or(u32::MAX));
             return;
         }
@@ -141,6 +145,7 @@ impl Image {
         if self.quota.singles < QUOTA_REFUSALS_MIN {
             return;
         }
+        // An incomplete count gives no notice: the listing that completes it shows the cap again.
         let (count, cap) = (self.count(cx), self.quota.present);
         self.quota.observed = Some(ObservedCap { cap, until: cx.now + CAP_OBSERVED_FOR, count });
         if count == Count::Incomplete {
@@ -198,6 +203,7 @@ impl Image {
         {
             return false;
         }
+        // A share that arrived after a cancel may fit once that is done. One that arrived before does not wait.
         let first_cancel = self.first_cancel();
         let stands_first = |seq: u64| first_cancel.is_none_or(|cancel| seq < cancel);
         if !self.store.ready().first(Permission::Share).is_some_and(|(seq, _)| stands_first(seq)) {

@@ -10,6 +10,7 @@ use crate::arena::Key;
 /// The accounts whose operation may be sent with any others of its permission.
 #[derive(Debug)]
 pub(super) struct Ready {
+    // Sorted by arrival, since operations become ready in the order of responses, splits and listings.
     cancels: BTreeSet<(u64, Key<Account>)>,
     shares: BTreeSet<(u64, Key<Account>)>,
 }

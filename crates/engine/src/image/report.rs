@@ -26,12 +26,12 @@ impl Image {
     /// Settles the first job that may be settled, if it still can be. Returns whether there was one.
     fn settle_next(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(job) = self.finished.pop_front() else { return false };
-        let Some(found) = self.store.get_job(job).filter(|job| job.is_settleable()) else { return true };
-        let in_doubt_until = found.in_doubt_until();
+        let Some(held) = self.store.get_job(job).filter(|job| job.is_settleable()) else { return true };
+        let in_doubt_until = held.in_doubt_until();
         if cx.has_takeover_checks() && in_doubt_until > cx.now {
             // After a takeover, the next worker finds out about the write in doubt by the job, which is redelivered.
             self.due.settle(in_doubt_until, job);
-        } else if found.mode() != Mode::Sync || self.sync_is_over(cx, job) {
+        } else if held.mode() != Mode::Sync || self.sync_is_over(cx, job) {
             self.settle(cx, job);
         }
         true
@@ -43,12 +43,13 @@ impl Image {
     }
 
     fn settle(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>) {
+        // Its items are taken first: they may be what a later job waited for, and that one is settled next.
         let mut report = self.take_report(cx, job);
         report.cancelled.extend(self.end_sync(job));
         cx.work.done += report.outcomes.len() + report.cancelled.len();
-        let found = self.store.job(job);
-        cx.effects.push(Effect::Settled(found.id(), Box::new(report)));
-        self.due.settled(found.deadline(), job);
+        let held = self.store.job(job);
+        cx.effects.push(Effect::Settled(held.id(), Box::new(report)));
+        self.due.settled(held.deadline(), job);
         self.store.remove_job(job);
         self.admission.settled();
         // It may have been the last job that a SYNC waited for, or the SYNC that others waited for.
@@ -57,8 +58,7 @@ impl Image {
 
     /// Removes a job's items and makes its report of them.
     fn take_report(&mut self, cx: &Context<'_>, job: Key<HeldJob>) -> Report {
-        let found = self.store.job(job);
-        let (duplicates, requests) = (found.duplicates(), found.requests());
+        let (duplicates, requests) = (self.store.job(job).duplicates(), self.store.job(job).requests());
         // Most jobs name one account, and millions of reports may wait for the driver.
         let mut report = Report { outcomes: Vec::with_capacity(1), cancelled: Vec::new(), duplicates, requests };
         while let Some(taken) = self.store.take_first_item(job) {

@@ -28,6 +28,7 @@ impl Image {
     pub(crate) fn call_ended(&mut self, cx: &mut Context<'_>, call: &EndedCall, outcome: Outcome) {
         match call.kind {
             Kind::Write => {
+                // There is always one: the engine passes an answer once, and only to the image that made the call.
                 if let Some(write) = self.writes.end(cx.now, call.began) {
                     self.write_ended(cx, call, write, outcome);
                 }
@@ -55,6 +56,7 @@ impl Image {
             Outcome::Accepted(_) => {
                 self.listing_failed(cx, call, failure(local::NO_ANSWER, "an answer of another kind", None));
             }
+            // The driver has corrected the clock, so the next request has the right time.
             Outcome::Skewed => self.listings.want(cx.now),
             Outcome::Unanswered { reason, .. } => {
                 self.listing_failed(cx, call, failure(local::NO_ANSWER, reason, None));
@@ -108,9 +110,11 @@ impl Image {
             }
             Outcome::Unanswered { sent, reason } => {
                 if sent {
+                    // From when it was sent, not from now: the API counts from there, and a call may take 10 s to fail.
                     self.put_in_doubt(cx, call.sent.unwrap_or(call.began), permission, &members);
                 }
                 let members = self.still_requested(cx, permission, members);
+                // The whole list again, not halves: most often the connection failed and no account is at fault.
                 let tried = Split::new(permission, members, failure(local::NO_ANSWER, reason, None));
                 self.retry(cx, tried, origin);
             }
@@ -122,6 +126,7 @@ impl Image {
                 let reaction = cx.lane.reaction_to(class, call);
                 // Also for accounts that no longer request this change: the write may have been applied to them.
                 self.note_refused(cx, permission, &members, reaction.applied);
+                // The refusal is about all that were sent, also those that no longer request this change.
                 let sent = members.len();
                 let members = self.still_requested(cx, permission, members);
                 if members.len() < sent && reaction.concerns == Concerns::List {
@@ -180,6 +185,7 @@ impl Image {
     ) {
         let write = Arc::new(AcceptedWrite { request_id, at: cx.now });
         cx.effects.push(Effect::ListAccepted(members.len()));
+        // An accepted write refutes every obstacle, and shows that refused accounts are at fault themselves.
         self.writes.accept();
         self.obstacle = None;
         if permission == Permission::Share {
@@ -291,6 +297,7 @@ impl Image {
         self.store.history_mut(alone).accept(Permission::Share, cx.now);
         self.schedule_forgetting(cx, alone);
         self.store.set_stage(alone, Stage::Idle);
+        // With more than one, an earlier write of ours may have shared it: then it counts as changed.
         if self.store.sends(alone) == 1 {
             self.store.set_sends(alone, 0);
         }
@@ -318,6 +325,7 @@ impl Image {
         match *tried.members() {
             [] => {}
             [alone] => {
+                // The account is not at fault. Later shares fail by the observed cap, without a write.
                 self.quota_refused(cx, 1);
                 self.store.set_stage(alone, Stage::Idle);
                 self.fail_unless_applied(cx, alone, tried.failure().clone());

@@ -120,6 +120,7 @@ impl Split {
     fn draw_sample(&mut self) {
         let len = self.members.len();
         let members = &mut self.members;
+        // From the end to the beginning, so that removing one does not move the places of the next.
         let waiting = (0..SAMPLE_SIZE).rev().map(|n| members.remove(n * len / SAMPLE_SIZE)).collect();
         self.sample = Some(Sample { waiting, tried: Vec::new(), refused: 0 });
     }
@@ -133,6 +134,7 @@ impl Split {
             return [alone].to_vec();
         }
         let len = self.members.len();
+        // All of them would fail again. A half that is accepted shows that the culprit is in the other one.
         let whole = if self.fault == Fault::OfMember && len > 1 { len / 2 } else { len };
         let rest = self.members.split_off(whole.min(batch_max));
         core::mem::replace(&mut self.members, rest)
@@ -217,6 +219,7 @@ impl Image {
         // Sending all of them would be refused again.
         tried.fault = Fault::OfMember;
         tried.failures = 0;
+        // The list may have been applied in part. Members that are done need no further write.
         if self.listings.refused(cx.now).is_none() {
             tried.listing_from = Some(cx.now);
             self.listings.want(cx.now);
@@ -232,6 +235,7 @@ impl Image {
             Origin::Split(split) if split.sample.is_none() => split.failures,
             _ => 0,
         };
+        // The rest is not known to be at fault, and must not wait for the pauses of this part.
         self.release_rest(cx, origin);
         match *tried.members.as_slice() {
             [] => {}
@@ -244,6 +248,7 @@ impl Image {
                 }
                 cx.effects.push(Effect::Split);
                 self.sample(&mut tried);
+                // A sampled list stays whole until then: its sample may show that no account is at fault.
                 if tried.sample.is_none() {
                     self.add_split(tried.take_second_half());
                 }
@@ -295,6 +300,7 @@ impl Image {
     pub(super) fn drop_done_members(&mut self, cx: &mut Context<'_>) {
         let began = self.listings.newest().map(Listing::began);
         let is_refused = self.listings.refused(cx.now).is_some();
+        // Taken out, since a member that is done begins its next operation, which may need a split itself.
         for mut split in core::mem::take(&mut self.splits.lists) {
             match split.listing_from {
                 Some(from) if is_refused || began.is_some_and(|began| began >= from) => {
@@ -318,6 +324,7 @@ impl Image {
         if self.store.stage(member) != Some(Stage::Split) {
             return false;
         }
+        // The write in doubt may be the opposite one, which would take effect after this listing.
         let is_in_doubt = self.store.history(member).is_some_and(|history| history.in_doubt_at(cx.now).is_some());
         let known = self.known(cx, member);
         let is_done = !is_in_doubt && known.is_some_and(|known| known.is_listed() && known.permission() == permission);

@@ -125,6 +125,7 @@ impl Image {
             (Phase::Last, Some(_)) => return self.sync_done(job),
             _ => {}
         }
+        // A SYNC also undoes what other programs did until now, so an earlier listing is too old.
         let from = self.reliable_from(cx).max(since);
         let Some(listing) = self.listings.since(from) else {
             return self.want_sync_listing(cx);
@@ -153,6 +154,7 @@ impl Image {
             );
             return self.fail_sync(cx, job, &failure(local::CANCEL_LIMIT, message, None));
         }
+        // From here on the plan is fixed: the accounts of a later listing do not change what this job requests.
         self.set_phase(Phase::Working);
         let requested = self.store.take_account_ids(job);
         // Cancels first, since the shares may need their room.
@@ -182,13 +184,13 @@ impl Image {
         let mut named = Vec::new();
         let mut next = self.store.first_in_job(job);
         while let Some(item) = next {
-            let found = self.store.item(item);
-            let account_id = self.store.id(found.account());
+            let (account, permission) = (self.store.item(item).account(), self.store.item(item).permission());
+            let account_id = self.store.id(account);
             named.push(account_id);
             let shown = self.listings.newest().and_then(|listing| listing.shows(account_id));
             // A failed item stays failed, and a list that may be cut refutes nothing.
-            let is_done = matches!(found.state(), ItemState::Done(_));
-            if is_done && shown.is_some_and(|shown| Permission::of_presence(shown) != found.permission()) {
+            let is_done = matches!(self.store.item(item).state(), ItemState::Done(_));
+            if is_done && shown.is_some_and(|shown| Permission::of_presence(shown) != permission) {
                 disagree.push(item);
             }
             next = self.store.next_in_job(item);
@@ -197,6 +199,7 @@ impl Image {
         let strangers = listed.iter().copied().filter(|account| named.binary_search(account).is_err()).collect();
         let attempts = cx.limits.attempts;
         let Some(sync) = &mut self.sync else { return };
+        // Bounded, since another program may undo each write and would keep the SYNC, and all jobs behind it, forever.
         sync.rounds += 1;
         sync.strangers = strangers;
         if !disagree.is_empty() && sync.rounds < attempts {
@@ -215,6 +218,7 @@ impl Image {
     fn reopen(&mut self, cx: &mut Context<'_>, item: Key<Item>) {
         let account = self.store.item(item).account();
         self.store.reopen(item);
+        // A SYNC is alone on its image, so no later item of the account can be in front.
         self.begin_operation(cx, account, Some(item));
         self.decide(cx, account);
     }

@@ -73,6 +73,7 @@ impl Image {
             let accounts: Vec<_> = self.store.accounts().map(|(_, account)| account).collect();
             for account in accounts {
                 if let Some(history) = self.store.get_history_mut(account) {
+                    // Not dropped: a listing may still show the state before our write, and must not count as proof.
                     history.distrust();
                 }
             }
@@ -137,6 +138,7 @@ impl Image {
         let Some(from) = self.takeover_check_at(cx).filter(|&from| from <= cx.now) else { return };
         if self.listings.since(from).is_some() || self.listings.refused(cx.now).is_some() {
             self.check_early_outcomes(cx);
+        // When the one in flight ends, this is checked again.
         } else if !self.listings.is_in_flight() {
             self.listings.want(from);
         }
@@ -164,6 +166,7 @@ impl Image {
             // A later operation is under way, and may fail: when it ends, the account is checked again.
             return;
         }
+        // Also where nothing was refuted: the items are final now and their jobs can be settled.
         self.confirm(cx, account, refuted);
         if refuted.is_some() {
             // The account was changed back, or may have been where nothing can be listed.

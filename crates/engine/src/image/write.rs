@@ -119,6 +119,7 @@ impl Image {
         }
         match kind {
             Kind::Write => {
+                // Two writes of one image could be applied in either order.
                 let blocked = self.writes.is_in_flight()
                     || self.writes.after > cx.now
                     || self.obstacle.as_ref().is_some_and(|obstacle| obstacle.blocks_writes(cx.now));
@@ -159,6 +160,7 @@ impl Image {
         let account_ids = write.members.iter().map(|&member| self.store.id(member)).collect();
         for &member in &write.members {
             self.store.set_stage(member, Stage::InFlight);
+            // Saturating: an outage may repeat a write any number of times, and only 0, 1 and more are distinguished.
             self.store.set_sends(member, self.store.sends(member).saturating_add(1));
             let mut next = self.store.front(member);
             while let Some(item) = next {
@@ -215,6 +217,7 @@ impl Image {
         // Cancels need no room.
         let share = self.store.ready().first(Permission::Share).filter(|_| room > 0);
         let (permission, len_max) = match (cancel, share) {
+            // The permission of the oldest operation goes first, so that neither starves behind the other.
             (Some(cancel), Some(share)) if cancel < share => (Permission::Cancel, batch_max),
             (_, Some(_)) => (Permission::Share, room),
             (Some(_), None) => (Permission::Cancel, batch_max),

@@ -12,6 +12,7 @@ pub(super) struct BatchSearch {
 impl BatchSearch {
     /// The length to send: the configured one until it is refused, then halfway between accepted and refused lengths.
     pub(super) fn next(self, configured: u32) -> u32 {
+        // Bisection: from 50 accounts on, the limit is known after a few refusals.
         let searched =
             if self.refused == 0 { configured } else { self.accepted.midpoint(self.refused).max(self.accepted) };
         searched.min(configured).max(1)

@@ -27,6 +27,7 @@ impl Lane {
     /// A call ended: its slot is used, and the pace adapts to its outcome.
     pub(crate) fn call_ended(&mut self, now: Instant, call: &EndedCall, outcome: &Outcome) {
         self.in_flight -= 1;
+        // The slot counts as used even if the request was never written: the API may have received a part of it.
         self.slots[call.kind as usize].written(now, call.id);
         let refused = match outcome {
             Outcome::Refused { class, .. } => Some(Reaction::to(*class).lane),
@@ -83,6 +84,7 @@ impl Lane {
             Kind::ReadImage => false,
         };
         if is_good {
+            // Calls in a row: one usable response shows that the endpoint works.
             self.streak = Streak::default();
             // A credential that was refreshed for one kind of call may still be refused for another.
             self.refreshed.take_if(|(kind, _)| *kind == call.kind);
@@ -110,6 +112,7 @@ impl Lane {
             }
             return;
         }
+        // The lane was open, and refusals of the key kept some images waiting.
         if is_key_proven {
             changes.push(Change::Permitted);
         }
@@ -151,6 +154,7 @@ impl Lane {
         if !enough || !self.is_open() {
             return;
         }
+        // The outage began with the first failed call, and the time until its jobs end counts from there.
         let since = self.streak.since().unwrap_or(now);
         if self.streak.is_on_several_images() || judged.call.kind == Kind::ReadImage {
             self.close(now, CloseReason::Endpoint, detail(outcome), since, changes);
@@ -211,6 +215,7 @@ impl Lane {
         since: Instant,
         changes: &mut Vec<Change>,
     ) {
+        // A lane that is leaving has no calls to make, and would announce a reason that nothing can remove.
         if !self.state.can_close() {
             return;
         }

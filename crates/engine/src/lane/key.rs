@@ -75,6 +75,7 @@ impl KeyOwner {
 
     /// The account of the key in use and the required one, if they differ.
     fn mismatch(&self) -> Option<(AccountId, AccountId)> {
+        // Until the account of the key in use is known, `account` may be that of a former key.
         let (account, required) = (self.account?, self.required()?);
         (self.answer == OwnerAnswer::Known && account != required).then_some((account, required))
     }
@@ -131,6 +132,7 @@ impl Lane {
         self.key.answer = OwnerAnswer::Asked;
         self.key.first_call = first_call;
         self.key.unproven_until = now + KEY_UNPROVEN_FOR;
+        // The wait of the former key does not count for this one.
         self.key.wait_until = None;
         self.key.compare(now);
     }

@@ -145,6 +145,7 @@ impl Lane {
         self.limits = limits;
         if self.service != Service::Ended {
             // The lane was up already: its pace and its state continue.
+            // Restarting the pace would allow a burst at each reload.
             for kind in Kind::ALL {
                 self.slots[kind as usize].set_limit(limits.rate_of(kind));
             }
@@ -274,6 +275,7 @@ impl Lane {
 
     /// A job arrived. A closed lane without jobs had nothing to probe with, and has now.
     pub(crate) fn add_job(&mut self, now: Instant, arrival: Option<Arrival>) {
+        // Waiting for the next probe could take minutes, and the lane may work again already.
         if self.jobs == 0 {
             self.probe_at(now);
         }
@@ -347,6 +349,7 @@ impl Lane {
 
     /// All its unfinished jobs end, as the policy decides.
     pub(crate) fn end_jobs(&mut self) {
+        // The end of its jobs does not open a closed lane: probes find out when the reason is gone.
         match (&mut self.state, self.unfinished) {
             (LaneState::Closed(closed) | LaneState::Suspect(closed), Unfinished::Requeue) => {
                 closed.jobs = ClosedJobs::Requeued;
@@ -387,6 +390,7 @@ impl Lane {
 
     /// When something about the lane is due if nothing happens. `is_held` returns whether a job is unsettled.
     pub(crate) fn next_moment(&mut self, limits: &Limits, is_held: impl Fn(&Arrival) -> bool) -> Option<Instant> {
+        // The wait ends without an answer too, so it is a moment in every state that makes calls.
         let waits = self.key.wait_until();
         let moments = match &self.state {
             LaneState::Closed(closed) | LaneState::Suspect(closed) => {

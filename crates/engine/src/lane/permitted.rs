@@ -25,6 +25,7 @@ impl Permitted {
             Kind::Write => self.write,
             Kind::ReadShares | Kind::ReadImage => self.write.max(self.listing),
         };
+        // Policies change, so a permitted call shows nothing after `PERMITTED_FOR`.
         permitted.is_some_and(|at| at >= since && at + PERMITTED_FOR > now)
     }
 }

@@ -89,6 +89,7 @@ impl Slots {
 
     /// A request was written, or its call ended: its slot is used. Returns whether the next one was waiting for it.
     pub(crate) fn written(&mut self, now: Instant, call: CallId) -> bool {
+        // A call that failed before it was written is reported by its end, and one that was written by both.
         if self.unsent != Some(call) {
             return false;
         }

@@ -73,6 +73,7 @@ impl Closed {
     }
 
     pub(super) fn pause(&self) -> Millis {
+        // The shift is bounded, since a lane may stay closed for months.
         Millis(PROBE_PAUSE_MIN.0 << self.failed_probes.min(16)).min(PROBE_PAUSE_MAX)
     }
 

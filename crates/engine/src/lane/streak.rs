@@ -26,6 +26,7 @@ impl Streak {
         self.calls += 1;
         self.detail = detail;
         self.since = self.since.or(Some(began));
+        // More than these decide nothing, and an outage may concern thousands.
         if self.images.len() < FAILED_IMAGES_MIN && !self.images.contains(&image) {
             self.images.push(image);
         }

@@ -101,8 +101,8 @@ impl Run {
     /// A process receives its key's account, or that it is unavailable, at once or later.
     pub(super) fn identify(&mut self, id: u64, owner: AccountId) {
         let at = self.now + self.random.of(&[0, 20, 300, 6000]);
-        let told = Some(owner).filter(|_| self.world.knows_owners);
-        self.at(at, Event::OwnerLearned(id, told));
+        let known = Some(owner).filter(|_| self.world.knows_owners);
+        self.at(at, Event::OwnerLearned(id, known));
     }
 
     pub(super) fn learn_owner(&mut self, id: u64, owner: Option<AccountId>) {
@@ -132,8 +132,8 @@ impl Run {
             self.input_to(id, Input::ExpectAccount(LANE, Some(owner)));
         }
         let key_owner = self.process(id).map(|process| process.key_owner);
-        let told = key_owner.filter(|_| self.world.knows_owners);
-        self.happen(Event::OwnerLearned(id, told));
+        let known = key_owner.filter(|_| self.world.knows_owners);
+        self.happen(Event::OwnerLearned(id, known));
     }
 
     /// In the end nothing goes wrong any more and the cloud permits everything.

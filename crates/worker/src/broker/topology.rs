@@ -226,7 +226,7 @@ pub struct Declared {
     /// What was missing, such as `queue imageshare.dead`.
     pub made: Vec<String>,
     /// What existed as needed.
-    pub found: Vec<String>,
+    pub existing: Vec<String>,
     /// What existed with other properties, and was not changed.
     pub different: Vec<Difference>,
 }
@@ -252,7 +252,7 @@ pub async fn declare<'a>(
         match channels.declare(&item, false).await {
             Ok(()) => {
                 channels.bind(&item).await?;
-                let list = if is_there { &mut declared.found } else { &mut declared.made };
+                let list = if is_there { &mut declared.existing } else { &mut declared.made };
                 list.push(item.what());
             }
             Err(Error::Closed { code: PRECONDITION_FAILED, text, .. }) => {

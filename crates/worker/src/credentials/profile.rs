@@ -126,7 +126,7 @@ mod tests {
         let path = folder.path().join("credentials");
         fs::write(&path, text).unwrap();
         let places = Places::new(Some(&path), &Environment::of([])).unwrap();
-        let loaded = places.load("default").map(|found| found.unwrap().0);
+        let loaded = places.load("default").map(|section| section.unwrap().0);
         loaded.map_err(|error| {
             assert!(!format!("{error:?} {error}").contains("topsecret"), "{error:?}");
             error.to_string().replace(&path.display().to_string(), "FILE")

@@ -110,8 +110,8 @@ impl<M> Labelled<M> {
 
     /// Returns the handle of a value.
     pub(crate) fn of(&self, value: &str) -> &M {
-        let found = self.0.iter().find(|(known, _)| *known == value).or_else(|| self.0.last());
-        &found.expect("there is a handle for at least one value").1
+        let handle = self.0.iter().find(|(known, _)| *known == value).or_else(|| self.0.last());
+        &handle.expect("there is a handle for at least one value").1
     }
 
     /// Returns all handles with their values.

@@ -64,18 +64,6 @@ impl SettingsError {
     }
 }
 
-/// Returns the hint for a word that is nearly one of the known words.
-pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    nearest(word, known).map(|name| format!("did you mean {name}?"))
-}
-
-/// Returns the known word that differs from this one in at most a third of the letters, and not in none.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distances = known.into_iter().map(|name| (strsim::damerau_levenshtein(word, name), name));
-    let (distance, name) = distances.min()?;
-    (distance > 0 && distance * 3 <= word.len().max(name.len())).then_some(name)
-}
-
 impl std::error::Error for SettingsError {}
 
 impl fmt::Display for SettingsError {

@@ -36,7 +36,6 @@ use self::{
     broker::BrokerSettings,
     credentials::CredentialEntry,
     engine::EngineSettings,
-    error::did_you_mean,
     file::{FileLines, RawFile},
     http::HttpSettings,
     lanes::LaneSettings,
@@ -48,6 +47,7 @@ use crate::{
     environment::Environment,
     http::{NetworkSettings, TimeOuts},
     lane::{LaneConfig, Regions},
+    spelling::did_you_mean,
     tls::{self, ClientFiles, Trust},
 };
 

@@ -67,9 +67,9 @@ fn level() -> Parser<Level> {
 
 /// The regions that lanes name, and those of the vendor.
 fn regions(served: &[&Regions]) -> Vec<String> {
-    let these = served.iter().filter_map(|regions| match regions {
+    let named = served.iter().filter_map(|regions| match regions {
         Regions::All => None,
         Regions::These(regions) => Some(regions),
     });
-    these.flatten().map(ToString::to_string).chain(KNOWN_REGIONS.map(str::to_owned)).collect()
+    named.flatten().map(ToString::to_string).chain(KNOWN_REGIONS.map(str::to_owned)).collect()
 }

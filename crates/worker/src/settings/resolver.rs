@@ -8,13 +8,16 @@ use toml::Value;
 
 use super::{
     Flags,
-    error::{SettingsFault, SettingsProblem, did_you_mean, nearest},
+    error::{SettingsFault, SettingsProblem},
     file::{FileLines, UnknownKeys, joined},
     setting::{Setting, SettingOrigin, Shown},
     table::Row,
     values::{Invalid, Parser, scalar},
 };
-use crate::environment::{Environment, VariableError};
+use crate::{
+    environment::{Environment, VariableError},
+    spelling::{did_you_mean, nearest},
+};
 
 /// The prefix of our variables.
 const PREFIX: &str = "IMAGESHARE_";

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
-use imageshare_core::{disclosure::disclosed, ids::Region};
+use imageshare_core::ids::Region;
 use jiff::{Span, SpanRelativeTo};
 use toml::Value;
 
@@ -125,12 +125,12 @@ pub(super) fn whole_seconds(range: RangeInclusive<Duration>) -> Parser<Duration>
     Parser { hint: Some(DURATION_HINT), ..parser }
 }
 
-/// Why a text is not a length of time. Holds it only if it cannot be a secret.
+/// Why a text is not a length of time. Does not repeat it, since it may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid value {value} (expected {expected}, such as 500ms, 30s or 2h)")]
+#[error("expected {shortest} to {longest}, such as 500ms, 30s or 2h")]
 pub struct DurationError {
-    value: String,
-    expected: String,
+    shortest: String,
+    longest: String,
 }
 
 /// Reads a length of time that a flag gives.
@@ -138,8 +138,8 @@ pub struct DurationError {
 /// # Errors
 /// If the text is not one, or is outside the range.
 pub fn duration_of_flag(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, DurationError> {
-    let expected = || format!("{} to {}", shown(*range.start()), shown(*range.end()));
-    parse_duration(text, &range).ok_or_else(|| DurationError { value: disclosed(text), expected: expected() })
+    let error = || DurationError { shortest: shown(*range.start()), longest: shown(*range.end()) };
+    parse_duration(text, &range).ok_or_else(error)
 }
 
 /// Reads `500ms`, `1.5h`, `1m 30s` and the like, or a number of seconds. Parts of a millisecond are dropped.
@@ -269,7 +269,7 @@ mod tests {
         }
         assert_eq!(
             duration_of_flag("3d", Duration::from_millis(100)..=Duration::from_secs(60)).unwrap_err().to_string(),
-            "invalid value \"3d\" (expected 100ms to 1m, such as 500ms, 30s or 2h)"
+            "expected 100ms to 1m, such as 500ms, 30s or 2h"
         );
     }
 

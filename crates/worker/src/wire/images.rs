@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     job::{self, ACCOUNTS_MAX, AccountLists, MemberProblem},
-    value::Value,
+    value::{Value, unknown_member},
 };
 
 /// Images that a job may name. The report of so many fits the broker's limit for messages.
@@ -183,9 +183,8 @@ impl<'a> ImageMembers<'a> {
                     return Err(problem(format!("images[{index}].{name}"), twice));
                 }
                 None => {
-                    let name = excerpt(name);
-                    let unknown = "unknown member (expected region, image_id, account_ids)";
-                    return Err(problem(format!("images[{index}].{name}"), unknown));
+                    let member = format!("images[{index}].{}", excerpt(name));
+                    return Err(problem(member, unknown_member(name, &MEMBERS)));
                 }
             }
         }

@@ -472,8 +472,8 @@ fn labels(value: &Value<'_>) -> Result<BTreeMap<String, String>, MemberProblem> 
         member,
         problem: format!("{problem} (expected {expected})"),
     };
-    let of_all = |found: &str| {
-        problem("labels".to_owned(), found, &format!("an object of at most {LABELS_MAX} labels with string values"))
+    let of_all = |fault: &str| {
+        problem("labels".to_owned(), fault, &format!("an object of at most {LABELS_MAX} labels with string values"))
     };
     let Value::Object(pairs) = value else { return Err(of_all(&format!("invalid value {value}"))) };
     if pairs.len() > LABELS_MAX {

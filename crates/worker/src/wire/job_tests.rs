@@ -137,7 +137,7 @@ fn unknown_and_duplicate_members_are_named() {
     check(
         &changed(r#""labels""#, r#""account_id":"1038493875","labels""#),
         "\"account_id\": unknown member (expected job_id, lane, image_id, region, images, permission, \
-         account_ids, labels, expires_at, force)",
+         account_ids, labels, expires_at, force; did you mean account_ids?)",
     );
     let twice = "set twice (expected once, under one of its names)";
     check(&changed(r#""labels""#, r#""region":"ap-tokyo","labels""#), &format!("region: {twice}"));

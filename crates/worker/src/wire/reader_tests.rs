@@ -75,7 +75,7 @@ fn bad_input_is_located() {
         "jobs.ndjson",
         &[
             "jobs.ndjson:1: \"image\": unknown member (expected job_id, lane, image_id, \
-             region, images, permission, account_ids, labels, expires_at, force)",
+             region, images, permission, account_ids, labels, expires_at, force; did you mean images?)",
             "jobs.ndjson:2: account_ids[1]: invalid value \"01038\" \
              (expected a root account id of 5 to 19 digits without a leading zero)",
             "jobs.ndjson:3: image_id: invalid value \"lhbp-a1b2c3d4\" \

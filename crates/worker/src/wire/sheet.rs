@@ -42,9 +42,9 @@ impl<const N: usize> Sheet<N> {
         let mut places = [None; N];
         for (place, column) in places.iter_mut().zip(columns) {
             for name in column {
-                let mut found = names.iter().enumerate().filter(|(_, of)| is_named(of, name));
-                let first = found.next();
-                if let Some((_, again)) = found.next() {
+                let mut matching = names.iter().enumerate().filter(|(_, of)| is_named(of, name));
+                let first = matching.next();
+                if let Some((_, again)) = matching.next() {
                     return Err(format!("column {} twice (expected one column {name})", excerpt(again)));
                 }
                 if let Some((at, _)) = first {

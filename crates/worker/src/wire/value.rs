@@ -19,6 +19,8 @@ use serde::{
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+use crate::spelling::did_you_mean;
+
 /// How deep arrays and objects may be nested.
 pub(super) const DEPTH_MAX: usize = 16;
 
@@ -204,7 +206,7 @@ impl<'de> Visitor<'de> for MemberCollector<'de, '_, '_> {
                     continue;
                 }
                 Some(Some(_)) => "set twice (expected once, under one of its names)".to_owned(),
-                None => format!("unknown member (expected {})", self.known_names()),
+                None => unknown_member(&name, self.names),
             };
             object.next_value::<IgnoredAny>()?;
             let member = if index.is_some() { name.into_owned() } else { excerpt(&name) };
@@ -214,11 +216,12 @@ impl<'de> Visitor<'de> for MemberCollector<'de, '_, '_> {
     }
 }
 
-impl MemberCollector<'_, '_, '_> {
-    fn known_names(&self) -> String {
-        let names: Vec<&str> = self.names.iter().filter_map(|names| names.first().copied()).collect();
-        names.join(", ")
-    }
+/// Returns the problem of a member that none of these names and aliases is.
+pub(super) fn unknown_member(name: &str, names: &[&[&str]]) -> String {
+    let expected: Vec<&str> = names.iter().filter_map(|names| names.first().copied()).collect();
+    let hint = did_you_mean(name, expected.iter().copied());
+    let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+    format!("unknown member (expected {}{hint})", expected.join(", "))
 }
 
 /// Returns the error of the parser, with the column counted from the beginning of the text.

@@ -70,7 +70,7 @@ fn changed_account_names_its_accepted_write() {
 
 #[test]
 fn last_listing_decides_after_all_tries() {
-    for (listed, told) in [(true, "changed"), (false, "Local.NoAnswer")] {
+    for (listed, outcome) in [(true, "changed"), (false, "Local.NoAnswer")] {
         let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
         let delivery = kit.job(Mode::Share, 0, [1]);
         kit.list([]);
@@ -85,7 +85,7 @@ fn last_listing_decides_after_all_tries() {
         }
         kit.list(listed.then_some(1));
         assert!(kit.now >= sent + 35_000, "write lag and read lag");
-        assert_eq!(kit.outcomes(delivery), [told]);
+        assert_eq!(kit.outcomes(delivery), [outcome]);
         let is_named = |(_, outcome): &(_, _)| matches!(outcome, AccountOutcome::Changed(Some(_)));
         assert!(!kit.report(delivery).outcomes.iter().any(is_named), "no response names the write");
     }

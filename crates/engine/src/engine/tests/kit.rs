@@ -186,8 +186,8 @@ impl Kit {
     /// Returns the outcomes of a settled delivery: `changed`, `unchanged`, or the code of a failure.
     #[track_caller]
     pub(super) fn report(&self, delivery: u64) -> &Report {
-        let found = self.settled.iter().find(|(settled, _)| *settled == delivery);
-        &found.unwrap_or_else(|| panic!("delivery {delivery} is not settled")).1
+        let settled = self.settled.iter().find(|(settled, _)| *settled == delivery);
+        &settled.unwrap_or_else(|| panic!("delivery {delivery} is not settled")).1
     }
 
     #[track_caller]

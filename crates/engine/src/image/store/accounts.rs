@@ -35,20 +35,21 @@ impl Store {
 
     /// Moves an operation to another stage. Splits, and the accounts that wait for a listing, look at the stage themselves.
     pub(crate) fn set_stage(&mut self, account: Key<Account>, stage: Stage) {
-        let found = &mut self.accounts[account];
-        if let Stage::Ready(permission) = core::mem::replace(&mut found.stage, stage) {
-            self.ready.remove(permission, found.seq, account);
+        let before = core::mem::replace(&mut self.accounts[account].stage, stage);
+        if let Stage::Ready(permission) = before {
+            self.ready.remove(permission, self.accounts[account].seq, account);
         }
     }
 
     /// The operation may be sent. The cancels of a SYNC come before its shares.
-    pub(crate) fn set_ready(&mut self, account: Key<Account>, permission: Permission) {
-        self.set_stage(account, Stage::Idle);
-        let found = &mut self.accounts[account];
-        let Some(front) = found.front else { return };
-        found.seq = self.jobs[self.items[front].job].seq + u64::from(permission == Permission::Share);
-        found.stage = Stage::Ready(permission);
-        self.ready.insert(permission, found.seq, account);
+    pub(crate) fn set_ready(&mut self, key: Key<Account>, permission: Permission) {
+        // Taken out of the ready ones first, since its place there may change.
+        self.set_stage(key, Stage::Idle);
+        let account = &mut self.accounts[key];
+        let Some(front) = account.front else { return };
+        account.seq = self.jobs[self.items[front].job].seq + u64::from(permission == Permission::Share);
+        account.stage = Stage::Ready(permission);
+        self.ready.insert(permission, account.seq, key);
     }
 
     pub(crate) const fn ready(&self) -> &Ready {
@@ -93,9 +94,9 @@ impl Store {
 
     /// A try of the operation alone failed. Returns how many have.
     pub(crate) fn count_attempt(&mut self, account: Key<Account>) -> u32 {
-        let found = &mut self.accounts[account];
-        found.attempts = found.attempts.saturating_add(1);
-        found.attempts.into()
+        let attempts = &mut self.accounts[account].attempts;
+        *attempts = attempts.saturating_add(1);
+        (*attempts).into()
     }
 
     pub(crate) fn forgive_attempts(&mut self, account: Key<Account>) {
@@ -132,12 +133,12 @@ impl Store {
     }
 
     /// Drops an account that no job names.
-    pub(crate) fn drop_if_idle(&mut self, account: Key<Account>) {
-        let found = &self.accounts[account];
+    pub(crate) fn drop_if_idle(&mut self, key: Key<Account>) {
+        let account = &self.accounts[key];
         // An account in another stage is in a list, or in the write in flight.
-        if found.head.is_none() && found.stage == Stage::Idle {
-            self.by_id.remove(&found.id);
-            self.accounts.remove(account);
+        if account.head.is_none() && account.stage == Stage::Idle {
+            self.by_id.remove(&account.id);
+            self.accounts.remove(key);
         }
     }
 }

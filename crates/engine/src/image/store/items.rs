@@ -29,40 +29,40 @@ impl Store {
         source: ItemSource,
     ) -> Option<Key<Account>> {
         let accounts = &mut self.accounts;
-        let account = *self.by_id.entry(account_id).or_insert_with(|| accounts.insert(Account::new(account_id)));
-        let found = &mut self.jobs[job];
-        let tail = self.accounts[account].tail;
+        let key = *self.by_id.entry(account_id).or_insert_with(|| accounts.insert(Account::new(account_id)));
+        let held = &mut self.jobs[job];
+        let tail = self.accounts[key].tail;
         // A job's items are added together, so a repeated account still has the job's own item at its end.
         if tail.is_some_and(|tail| self.items[tail].job == job) {
-            found.duplicates += 1;
+            held.duplicates += 1;
             return None;
         }
         let (next_in_account, next_in_job, state, write) = (None, None, ItemState::Open, None);
-        let item =
-            self.items.insert(Item { job, account, next_in_account, next_in_job, permission, state, source, write });
-        found.open += 1;
+        let item = Item { job, account: key, next_in_account, next_in_job, permission, state, source, write };
+        let item = self.items.insert(item);
+        held.open += 1;
         // The item before belongs to an earlier job that is not settled.
-        found.blocked += u32::from(tail.is_some());
-        match found.last.replace(item) {
+        held.blocked += u32::from(tail.is_some());
+        match held.last.replace(item) {
             Some(last) => self.items[last].next_in_job = Some(item),
-            None => found.first = Some(item),
+            None => held.first = Some(item),
         }
         if let Some(tail) = tail {
             self.items[tail].next_in_account = Some(item);
         }
-        let found = &mut self.accounts[account];
-        found.head = found.head.or(Some(item));
-        found.tail = Some(item);
+        let account = &mut self.accounts[key];
+        account.head = account.head.or(Some(item));
+        account.tail = Some(item);
         // An operation is under way: the item belongs to it, or to a later one.
-        if found.front.is_some() {
+        if account.front.is_some() {
             return None;
         }
-        found.front = Some(item);
-        found.sends = 0;
-        found.attempts = 0;
+        account.front = Some(item);
+        account.sends = 0;
+        account.attempts = 0;
         self.pending += 1;
         // After a lane was lost a call from before may still be in flight; its response decides.
-        (found.stage == Stage::Idle).then_some(account)
+        (account.stage == Stage::Idle).then_some(key)
     }
 
     pub(crate) fn first_in_job(&self, job: Key<HeldJob>) -> Option<Key<Item>> {
@@ -132,9 +132,8 @@ impl Store {
 
     /// An item whose outcome was final is open again.
     pub(crate) fn reopen(&mut self, item: Key<Item>) {
-        let found = &mut self.items[item];
-        found.state = ItemState::Open;
-        self.jobs[found.job].open += 1;
+        self.items[item].state = ItemState::Open;
+        self.jobs[self.items[item].job].open += 1;
     }
 
     /// Removes the first item of a job for its report. It is also the first of its account: earlier jobs are settled.
@@ -150,17 +149,17 @@ impl Store {
                 AccountOutcome::Failed(failure.expect("a job is settled when each item is done or has its failure"))
             }
         };
-        let found = &mut self.accounts[account];
-        found.head = next_in_account;
-        let account_id = found.id;
+        let account_id = self.accounts[account].id;
+        self.accounts[account].head = next_in_account;
         let behind = match next_in_account {
             None => {
-                found.tail = None;
+                self.accounts[account].tail = None;
                 Behind::NoItem
             }
             Some(next) => {
                 let key = self.items[next].job;
                 let job = &mut self.jobs[key];
+                // Each job counts how many of its accounts wait for an earlier job, so that no search is needed here.
                 job.blocked -= 1;
                 if job.blocked == 0 && job.open == 0 { Behind::Settleable(key) } else { Behind::Unsettled }
             }
@@ -170,9 +169,9 @@ impl Store {
 
     /// Drops the items of an account. Returns their jobs.
     pub(crate) fn drop_items(&mut self, account: Key<Account>) -> Vec<Key<HeldJob>> {
-        let found = &mut self.accounts[account];
-        found.tail = None;
-        let mut next = found.head.take();
+        let Account { head, tail, .. } = &mut self.accounts[account];
+        *tail = None;
+        let mut next = head.take();
         let mut jobs = Vec::new();
         while let Some(item) = next
             && let Some(dropped) = self.items.remove(item)

@@ -19,11 +19,13 @@ use crate::{
 /// The jobs, items and accounts of an image.
 #[derive(Debug)]
 pub(super) struct Store {
+    // A map in order of ids: what an image does must not depend on the seed of a hasher.
     by_id: BTreeMap<AccountId, Key<Account>>,
     accounts: Arena<Account>,
     items: Arena<Item>,
     histories: Arena<History>,
     jobs: Arena<HeldJob>,
+    // Beside the items, since few fail: a pointer in each of millions would cost eight bytes.
     failures: BTreeMap<Key<Item>, Arc<Failure>>,
     ready: Ready,
     /// Accounts with an operation.

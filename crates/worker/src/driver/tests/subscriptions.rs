@@ -27,7 +27,7 @@ const NO_CHECKS: Policy = Policy { takeover_checks: TakeoverChecks::Off, ..Polic
 /// A daemon's driver with one lane, whose subscription is the test.
 struct Daemon {
     events: mpsc::Sender<FromLane<u32>>,
-    told: mpsc::UnboundedReceiver<ToLane<u32>>,
+    to_lane: mpsc::UnboundedReceiver<ToLane<u32>>,
     /// The orders to the other lanes.
     others: Vec<mpsc::UnboundedReceiver<ToLane<u32>>>,
     orders: mpsc::Sender<DriverOrder>,
@@ -48,35 +48,35 @@ impl Daemon {
         let limits = Limits::default();
         let mut driver = Driver::new(lanes, NO_CHECKS, limits, &Client::new(TimeOuts::default()).unwrap());
         let (events, events_in) = mpsc::channel(8);
-        let (tell, told) = mpsc::unbounded_channel();
+        let (lane, to_lane) = mpsc::unbounded_channel();
         let (orders, orders_in) = mpsc::channel(1);
         let status = driver.shared_status();
-        let (tell_others, others): (Vec<_>, _) = (1..lanes.len()).map(|_| mpsc::unbounded_channel()).unzip();
-        let lanes = [tell].into_iter().chain(tell_others).collect();
+        let (other_lanes, others): (Vec<_>, _) = (1..lanes.len()).map(|_| mpsc::unbounded_channel()).unzip();
+        let lanes = [lane].into_iter().chain(other_lanes).collect();
         let source = BrokerSource::new(DriverChannels { messages: events_in, lanes, orders: orders_in });
         let run = tokio::spawn(async move { drop(driver.run(source).await) });
-        Self { events, told, others, orders, status, run }
+        Self { events, to_lane, others, orders, status, run }
     }
 
-    async fn told(&mut self) -> ToLane<u32> {
-        self.told.recv().await.expect("the driver runs")
+    async fn next_message(&mut self) -> ToLane<u32> {
+        self.to_lane.recv().await.expect("the driver runs")
     }
 
-    async fn is_told_to_consume(&mut self) {
-        let told = self.told().await;
-        assert!(matches!(told, ToLane::Consume), "{told:?}");
+    async fn expect_consume(&mut self) {
+        let message = self.next_message().await;
+        assert!(matches!(message, ToLane::Consume), "{message:?}");
     }
 
-    async fn is_told_to_requeue(&mut self, epoch: u64) -> Requeue {
-        match self.told().await {
-            ToLane::Requeue(found, why) if found == Epoch(epoch) => why,
+    async fn expect_requeue(&mut self, epoch: u64) -> Requeue {
+        match self.next_message().await {
+            ToLane::Requeue(requeued, why) if requeued == Epoch(epoch) => why,
             other => panic!("{other:?}"),
         }
     }
 
     /// The identity and the outcomes of the next report.
     async fn settled(&mut self) -> (u32, Vec<String>) {
-        match self.told().await {
+        match self.next_message().await {
             ToLane::Settled(settled, _) => reports(&[DriverEvent::Settled(settled)]).remove(0),
             other => panic!("{other:?}"),
         }
@@ -86,7 +86,7 @@ impl Daemon {
     async fn up(&self, epoch: u64) -> Arc<OwnershipProof> {
         let proof = Arc::new(OwnershipProof::new(HEARTBEAT));
         proof.renew(Moment::now());
-        self.tell(FromLane::Up { lane: LANE, epoch: Epoch(epoch), proof: Arc::clone(&proof) }).await;
+        self.send(FromLane::Up { lane: LANE, epoch: Epoch(epoch), proof: Arc::clone(&proof) }).await;
         proof
     }
 
@@ -104,14 +104,14 @@ impl Daemon {
     }
 
     async fn deliver(&self, epoch: u64, identity: u32, accounts: &[u64]) {
-        self.tell(FromLane::Delivered(Epoch(epoch), delivery(identity, accounts))).await;
+        self.send(FromLane::Delivered(Epoch(epoch), delivery(identity, accounts))).await;
     }
 
     async fn down(&self, epoch: u64) {
-        self.tell(FromLane::Down { lane: LANE, epoch: Epoch(epoch) }).await;
+        self.send(FromLane::Down { lane: LANE, epoch: Epoch(epoch) }).await;
     }
 
-    async fn tell(&self, event: FromLane<u32>) {
+    async fn send(&self, event: FromLane<u32>) {
         self.events.send(event).await.unwrap();
     }
 
@@ -128,15 +128,15 @@ impl Daemon {
         sleep(Duration::from_secs(600)).await;
         assert_eq!(server.seen().len(), sent);
         assert_eq!(self.status.lane(LANE).state(), LaneState::Paused);
-        assert!(self.told.try_recv().is_err(), "it is not consumed");
+        assert!(self.to_lane.try_recv().is_err(), "it is not consumed");
     }
 
-    /// Drains, with nothing left to be told.
+    /// Drains. No message but the requeue is left.
     async fn end(mut self) {
         self.orders.send(DriverOrder::Drain).await.unwrap();
         self.run.await.unwrap();
-        while let Some(told) = self.told.recv().await {
-            assert!(matches!(told, ToLane::Requeue(_, Requeue::Drain)), "{told:?}");
+        while let Some(message) = self.to_lane.recv().await {
+            assert!(matches!(message, ToLane::Requeue(_, Requeue::Drain)), "{message:?}");
         }
     }
 }
@@ -145,7 +145,7 @@ impl Daemon {
 async fn jobs_of_owned_lane_are_settled() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     daemon.deliver(1, 8, &[100_001, 100_002]).await;
@@ -162,10 +162,10 @@ async fn job_of_several_images_has_one_report() {
     })
     .await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     let delivery = delivery_of(7, &[IMAGE, "img-bad00000", "img-other000"], &[100_001]);
-    daemon.tell(FromLane::Delivered(Epoch(1), delivery)).await;
+    daemon.send(FromLane::Delivered(Epoch(1), delivery)).await;
     assert_eq!(daemon.settled().await, report(7, &["changed", "InvalidImageId.NotFound", "changed"]));
     daemon.end().await;
 }
@@ -182,10 +182,10 @@ async fn half_settled_job_is_redelivered_whole() {
     })
     .await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     let several = || delivery_of(7, &[IMAGE, "img-other000"], &[100_001]);
-    daemon.tell(FromLane::Delivered(Epoch(1), several())).await;
+    daemon.send(FromLane::Delivered(Epoch(1), several())).await;
     daemon.deliver(1, 8, &[100_002]).await;
     // The writes to the first image were accepted long before the other image is tried again.
     let writes_of = |server: &Server, image: &str| {
@@ -197,9 +197,9 @@ async fn half_settled_job_is_redelivered_whole() {
     }
     daemon.down(1).await;
     is_busy.store(false, Ordering::SeqCst);
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(2).await;
-    daemon.tell(FromLane::Delivered(Epoch(2), several())).await;
+    daemon.send(FromLane::Delivered(Epoch(2), several())).await;
     daemon.deliver(2, 8, &[100_002]).await;
     assert_eq!(daemon.settled().await, report(7, &["unchanged", "changed"]));
     assert_eq!(daemon.settled().await, report(8, &["unchanged"]));
@@ -210,12 +210,12 @@ async fn half_settled_job_is_redelivered_whole() {
 async fn deliveries_of_ended_subscription_are_dropped() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.deliver(1, 6, &[100_006]).await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_007]).await;
     daemon.down(1).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.deliver(1, 8, &[100_008]).await;
     daemon.up_for_good(2).await;
     daemon.deliver(1, 9, &[100_009]).await;
@@ -231,7 +231,7 @@ async fn deliveries_of_ended_subscription_are_dropped() {
 async fn calls_wait_for_a_fresh_proof() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     let proof = daemon.up(1).await;
     sleep(HEARTBEAT * 2).await;
     daemon.deliver(1, 7, &[100_001]).await;
@@ -246,13 +246,13 @@ async fn calls_wait_for_a_fresh_proof() {
 async fn waiting_call_ends_with_its_lane() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     let proof = daemon.up(1).await;
     sleep(HEARTBEAT).await;
     daemon.deliver(1, 7, &[100_001]).await;
     sleep(HEARTBEAT).await;
     daemon.down(1).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     proof.renew(Moment::now());
     sleep(HEARTBEAT).await;
     assert!(server.seen().is_empty());
@@ -263,14 +263,14 @@ async fn waiting_call_ends_with_its_lane() {
 async fn suspended_loop_releases_its_lanes() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     let proof = daemon.up_for_good(1).await;
     sleep(Duration::from_secs(60)).await;
     assert!(proof.is_fresh(), "having nothing to do is no standstill");
     advance(Duration::from_millis(2_600)).await;
-    let told = daemon.told().await;
-    assert!(matches!(told, ToLane::Cut(Epoch(1))), "{told:?}");
-    daemon.is_told_to_consume().await;
+    let message = daemon.next_message().await;
+    assert!(matches!(message, ToLane::Cut(Epoch(1))), "{message:?}");
+    daemon.expect_consume().await;
     assert!(!proof.is_fresh());
     // What the subscription says of its end then is no news.
     daemon.down(1).await;
@@ -292,15 +292,15 @@ async fn closed_lane_requeues_and_resumes() {
     })
     .await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
-    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Closed(CloseReason::Credential));
+    assert_eq!(daemon.expect_requeue(1).await, Requeue::Closed(CloseReason::Credential));
     let state = || daemon.status.lane(LANE).state();
     assert_eq!(state(), LaneState::Closed(CloseReason::Credential));
     assert!(begun.elapsed() < Duration::from_secs(70));
     daemon.down(1).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     assert!(begun.elapsed() > Duration::from_secs(300), "only after a good probe");
     daemon.up_for_good(2).await;
     daemon.deliver(2, 7, &[100_001]).await;
@@ -315,19 +315,19 @@ async fn lane_without_credential_holds_up_no_other() {
     let given = Arc::new(Mutex::new(None));
     let source = Arc::clone(&given);
     let ask = move || -> Pin<Box<dyn Future<Output = Result<Loaded, CredentialsError>> + Send>> {
-        let found = source.lock().unwrap().map(|id| Loaded {
+        let loaded = source.lock().unwrap().map(|id| Loaded {
             credential: credential(id),
             origin: "test".into(),
             expires_at: None,
         });
-        Box::pin(ready(found.ok_or(CredentialsError::StillReading)))
+        Box::pin(ready(loaded.ok_or(CredentialsError::StillReading)))
     };
     let cache = CredentialCache::by(ask, Duration::from_secs(5), true, IfMissing::Wait).await.unwrap();
     let mut daemon = Daemon::of(&[
         first.clone(),
         OpenLane { config: LaneConfig::example("awaited", &first.endpoint.to_string()), credentials: cache },
     ]);
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     assert_eq!(daemon.settled().await, report(7, &["changed"]));
@@ -342,8 +342,8 @@ async fn lane_without_credential_holds_up_no_other() {
     assert!(error().contains("also that of lane default"), "{}", error());
     assert!(daemon.others[0].try_recv().is_err());
     *given.lock().unwrap() = Some("AKIDSECOND");
-    let told = timeout(Duration::from_secs(10), daemon.others[0].recv()).await;
-    assert!(matches!(told, Ok(Some(ToLane::Consume))), "{told:?}");
+    let message = timeout(Duration::from_secs(10), daemon.others[0].recv()).await;
+    assert!(matches!(message, Ok(Some(ToLane::Consume))), "{message:?}");
     assert_eq!(awaited.state(), LaneState::Disconnected);
     daemon.end().await;
 }
@@ -353,28 +353,31 @@ async fn full_lane_finishes_its_jobs_and_is_requeued() {
     let server = Server::start(|_, _| Does::Works).await;
     // With 200 lanes the share of each is one job of the greatest length.
     let mut daemon = Daemon::with_lanes(200, &server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     let other = FromLane::Up { lane: LaneId(1), epoch: Epoch(9), proof: daemon.up_for_good(1).await };
-    daemon.tell(other).await;
+    daemon.send(other).await;
     let (first, second): (Vec<u64>, Vec<u64>) = ((100_000..106_000).collect(), (200_000..206_000).collect());
     daemon.deliver(1, 7, &first).await;
     daemon.deliver(1, 8, &second).await;
     daemon.deliver(1, 9, &[100_000]).await;
     let elsewhere = Delivery { lane: LaneId(1), ..delivery(5, &[300_000]) };
-    daemon.tell(FromLane::Delivered(Epoch(9), elsewhere)).await;
+    daemon.send(FromLane::Delivered(Epoch(9), elsewhere)).await;
     assert_eq!(daemon.settled().await.0, 7, "what was taken in is finished");
-    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Operations, "and nothing after it was taken in");
-    daemon.is_told_to_consume().await;
+    assert_eq!(daemon.expect_requeue(1).await, Requeue::Operations, "and nothing after it was taken in");
+    daemon.expect_consume().await;
     daemon.up_for_good(2).await;
     daemon.deliver(2, 8, &second).await;
     daemon.deliver(2, 9, &[100_000]).await;
     assert_eq!((daemon.settled().await.0, daemon.settled().await.0), (8, 9));
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     while let Ok(order) = daemon.others[0].try_recv() {
-        told.push(order);
+        messages.push(order);
     }
-    assert!(matches!(&told[..], [ToLane::Consume, ToLane::Settled(settled, _)] if settled.identity == 5), "{told:?}");
+    assert!(
+        matches!(&messages[..], [ToLane::Consume, ToLane::Settled(settled, _)] if settled.identity == 5),
+        "{messages:?}"
+    );
     daemon.end().await;
 }
 
@@ -382,7 +385,7 @@ async fn full_lane_finishes_its_jobs_and_is_requeued() {
 async fn lane_that_holds_nothing_takes_any_job() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::with_lanes(1_000, &server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &(100_000..110_000).collect::<Vec<u64>>()).await;
     assert_eq!(daemon.settled().await.0, 7);
@@ -393,14 +396,14 @@ async fn lane_that_holds_nothing_takes_any_job() {
 async fn drain_settles_finished_jobs_before_requeue() {
     let mut server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     server.saw(WRITE).await;
     daemon.orders.send(DriverOrder::Drain).await.unwrap();
     assert_eq!(daemon.settled().await, report(7, &["changed"]));
-    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Drain);
-    assert!(daemon.told.recv().await.is_none(), "the line ends");
+    assert_eq!(daemon.expect_requeue(1).await, Requeue::Drain);
+    assert!(daemon.to_lane.recv().await.is_none(), "the channel ends");
     daemon.run.await.unwrap();
 }
 
@@ -408,17 +411,17 @@ async fn drain_settles_finished_jobs_before_requeue() {
 async fn subscription_during_drain_is_requeued() {
     let mut server = Server::start(|_, _| Does::Hangs).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     server.saw(READ).await;
     daemon.orders.send(DriverOrder::Drain).await.unwrap();
     daemon.down(1).await;
     daemon.up_for_good(2).await;
-    let (mut orders, run) = (daemon.told, daemon.run);
+    let (mut orders, run) = (daemon.to_lane, daemon.run);
     run.await.unwrap();
-    while let Some(told) = orders.recv().await {
-        assert!(matches!(told, ToLane::Requeue(Epoch(1 | 2), Requeue::Drain)), "{told:?}");
+    while let Some(message) = orders.recv().await {
+        assert!(matches!(message, ToLane::Requeue(Epoch(1 | 2), Requeue::Drain)), "{message:?}");
     }
 }
 
@@ -426,18 +429,18 @@ async fn subscription_during_drain_is_requeued() {
 async fn paused_lane_finishes_its_calls_and_is_silent() {
     let mut server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     server.saw(WRITE).await;
     daemon.reload(true).await;
     daemon.deliver(1, 8, &[100_002]).await;
     assert_eq!(daemon.settled().await, report(7, &["changed"]));
-    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Paused);
+    assert_eq!(daemon.expect_requeue(1).await, Requeue::Paused);
     daemon.down(1).await;
     daemon.check_silence(&server).await;
     daemon.reload(false).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(2).await;
     daemon.deliver(2, 8, &[100_002]).await;
     assert_eq!(daemon.settled().await, report(8, &["changed"]));
@@ -448,17 +451,17 @@ async fn paused_lane_finishes_its_calls_and_is_silent() {
 async fn paused_standby_is_released() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.reload(true).await;
-    let told = daemon.told().await;
-    assert!(matches!(told, ToLane::Release), "{told:?}");
+    let message = daemon.next_message().await;
+    assert!(matches!(message, ToLane::Release), "{message:?}");
     // It became active before it received the order.
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     daemon.down(1).await;
     daemon.check_silence(&server).await;
     daemon.reload(false).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.end().await;
 }
 
@@ -466,17 +469,17 @@ async fn paused_standby_is_released() {
 async fn paused_closed_lane_sends_no_probe() {
     let server = Server::start(|_, _| Does::Refuses("AuthFailure.SecretIdNotFound")).await;
     let mut daemon = Daemon::start(&server.endpoint, same).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
-    assert_eq!(daemon.is_told_to_requeue(1).await, Requeue::Closed(CloseReason::Credential));
+    assert_eq!(daemon.expect_requeue(1).await, Requeue::Closed(CloseReason::Credential));
     daemon.down(1).await;
     daemon.reload(true).await;
     // A probe may be in flight.
     sleep(Duration::from_secs(60)).await;
     daemon.check_silence(&server).await;
     daemon.reload(false).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.end().await;
 }
 
@@ -484,7 +487,7 @@ async fn paused_closed_lane_sends_no_probe() {
 async fn reload_brings_another_key_and_limits() {
     let server = Server::start(|_, _| Does::Works).await;
     let mut daemon = Daemon::start(&server.endpoint, || Ok(credential("AKIDSECOND"))).await;
-    daemon.is_told_to_consume().await;
+    daemon.expect_consume().await;
     daemon.up_for_good(1).await;
     daemon.deliver(1, 7, &[100_001]).await;
     daemon.settled().await;
