@@ -1,6 +1,6 @@
 //! The engine's cost per operation, from thousands to millions, with calls and responses in virtual time.
 //!
-//! `cargo bench --package imageshare-simulation --bench engine`; `README.md` says what the figures mean.
+//! `cargo bench --package imageshare-simulation --bench engine`; `README.md` explains the figures.
 #![allow(
     clippy::disallowed_types,
     clippy::indexing_slicing,

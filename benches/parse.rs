@@ -1,6 +1,6 @@
 //! Parsing responses: from the body to a typed response or API error, compared with bare serde_json.
 //!
-//! `cargo bench --package imageshare-core --bench parse`; `README.md` says what the figures mean.
+//! `cargo bench --package imageshare-core --bench parse`; `README.md` explains the figures.
 #![allow(
     clippy::disallowed_types,
     clippy::indexing_slicing,

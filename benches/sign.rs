@@ -1,6 +1,6 @@
 //! Signing: from a typed action to headers and body, compared with the minimum of hashing.
 //!
-//! `cargo bench --package imageshare-core --bench sign`; `README.md` says what the figures mean.
+//! `cargo bench --package imageshare-core --bench sign`; `README.md` explains the figures.
 #![allow(
     clippy::disallowed_types,
     clippy::indexing_slicing,

@@ -1,6 +1,6 @@
 //! The worker's own cost per job: parsing the message, making and writing the report.
 //!
-//! `cargo bench --package imageshare-worker --bench stages`; `README.md` says what the figures mean.
+//! `cargo bench --package imageshare-worker --bench stages`; `README.md` explains the figures.
 #![allow(
     clippy::disallowed_types,
     clippy::indexing_slicing,

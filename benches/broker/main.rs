@@ -1,7 +1,7 @@
 //! The whole worker under load: RabbitMQ, sandbox and `imageshare worker` as processes of their own, held against a
 //! bare loop of the same client library on the same broker in the same run.
 //!
-//! `cargo bench --bench broker [-- start | throughput | sizes | lanes | backlog | held]`; `benches/README.md` says what the figures mean.
+//! `cargo bench --bench broker [-- start | throughput | sizes | lanes | backlog | held]`; `benches/README.md` explains the figures.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,

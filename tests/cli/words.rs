@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use kit::{repository_files, repository_path};
 
 /// Phrases that do not occur, in lower case, and what to write instead. A phrase matches whole words.
-const PHRASES: [(&str, &str); 38] = [
+const PHRASES: [(&str, &str); 42] = [
     ("allowed are", "(expected WHAT)"),
     ("allowed is", "(expected WHAT)"),
     ("are told", "receive"),
@@ -25,6 +25,7 @@ const PHRASES: [(&str, &str); 38] = [
     ("is to be", "must"),
     ("is told", "receives"),
     ("it is wished", "requested"),
+    ("knows", "has, caches or receives"),
     ("learns", "records or receives"),
     ("let found", "a name for what the value is"),
     ("let mut found", "a name for what the value is"),
@@ -34,9 +35,12 @@ const PHRASES: [(&str, &str); 38] = [
     ("looks again", "re-reads"),
     ("may be had", "available"),
     ("nobody", "the actor: no caller, no worker"),
+    ("says", "states, shows or prints"),
+    ("so many", "the number"),
     ("some(found)", "a name for what the value is"),
     ("some time", "the number or the name of the limit"),
     ("somebody", "the actor: a caller, a worker, the operator"),
+    ("tells", "shows, or the receiver gets"),
     ("was told", "received"),
     ("who has it", "the listing"),
     ("whoever", "the actor: the caller, the worker, the operator"),

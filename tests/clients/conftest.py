@@ -36,7 +36,7 @@ class Client:
     command: list
     # How it is pointed at the sandbox: as an endpoint, or by variables of its environment.
     proxy: dict = field(default_factory=dict)
-    # Whether it takes a key with each request, and whether it knows STS too.
+    # Whether it takes a key with each request, and whether it has STS too.
     has_key: bool = True
     has_sts: bool = True
     secret_id: str = "AKIDSANDBOXEXAMPLE"

@@ -94,7 +94,7 @@ impl Limits {
         Ok(Self(LimitValues { read_lag: values.read_lag.max(Millis(1)), ..values }))
     }
 
-    /// The pause before the next try after `failed` ones: full jitter, a part of the longest pause as `draw` says, which
+    /// The pause before the next try after `failed` ones: full jitter, a part of the longest pause, by `draw`, which
     /// is evenly distributed. Never zero, so that time passes between two tries.
     pub(crate) fn pause(&self, failed: u32, draw: u64) -> Millis {
         self.longest_pause(failed).part(draw)

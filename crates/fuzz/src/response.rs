@@ -22,7 +22,7 @@ const REASON_CHARS_MAX: usize = 1_000;
 /// A secret that is shorter may be part of words of our own by chance.
 const SECRET_LEN_MIN: usize = 16;
 
-/// Bodies of answers: what is read from one is what a plain reading of its JSON says, for every action; what is no
+/// Bodies of answers: what is read from one equals a plain reading of its JSON, for every action; what is no
 /// answer is refused in words that can be shown and hold no key; no body with an `Error` is a success, and none at all
 /// is with another status than 200.
 ///

@@ -215,7 +215,7 @@ fn after(record: &Record, before: Expected, job: &PublishedJob, account: u64, re
         JobKind::Cancel => false,
         JobKind::Sync => job.accounts.contains(&account),
     };
-    // Whether the report says that the account is as requested; `None` if that is unknown.
+    // Whether the account is as requested by the report; `None` if that is unknown.
     let done = |report: &&JobReport| match report.outcome(account) {
         Some(ReportedOutcome::Failed(failure)) => (failure.code != "Local.NoAnswer").then_some(false),
         Some(_) => Some(true),

@@ -52,7 +52,7 @@ pub struct LogEntry {
     /// [`SIGNED_TEXTS_MAX`] requests have them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_text: Option<SignedText>,
-    /// Its `Host` header, made printable. It tells clients apart that connect through different ports.
+    /// Its `Host` header, made printable. It distinguishes clients that connect through different ports.
     pub host: Option<String>,
     /// With the fault `apply_late`, the late effect; absent until then.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -93,7 +93,7 @@ struct Deliveries {
 /// The age up to which a listing is valid, in milliseconds.
 const LISTING_VALID_FOR: u64 = 30_000;
 
-/// How long the engine may go on believing that an image is full, in milliseconds: a learned cap, and a listing's age.
+/// How long the engine may treat an image as full that is not, in milliseconds: an observed cap, and a listing's age.
 const FULL_VALID_FOR: u64 = 600_000;
 
 impl Checker {
@@ -131,7 +131,7 @@ impl Checker {
             forbidden: world.faults.may(InjectedFault::Deployment),
             // A refusal of an image may be held against a key that replaced another one and whose account is unknown.
             is_key_doubtful: world.may_be_denied
-                || (!world.knows_owners && world.faults.may(InjectedFault::Credential))
+                || (!world.finds_owners && world.faults.may(InjectedFault::Credential))
                 || [
                     InjectedFault::Deployment,
                     InjectedFault::Revoked,

@@ -157,7 +157,7 @@ fn scale(load: Load) -> std::io::Result<()> {
     writeln!(out, "makespan   {:.3}: {settled_at} ms of virtual time, the limit allows {least} ms", carried.makespan())
 }
 
-/// Resident memory of this process in bytes, where the system tells.
+/// Resident memory of this process in bytes, where the system shows it.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());

@@ -41,7 +41,7 @@ pub(crate) struct Process {
     /// Whose key it signs with.
     pub(crate) key_owner: AccountId,
     /// Whether its key turned out to belong to another account.
-    pub(crate) knows_foreign: bool,
+    pub(crate) has_foreign_key: bool,
     next_delivery: u64,
     acks: AckTimes,
 }
@@ -80,7 +80,7 @@ impl Process {
             suspended_until: None,
             is_draining: false,
             key_owner,
-            knows_foreign: false,
+            has_foreign_key: false,
             next_delivery: 0,
             acks: AckTimes::default(),
         }

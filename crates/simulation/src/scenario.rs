@@ -54,8 +54,8 @@ pub struct Scenario {
     pub may_be_denied: bool,
     /// Whether processes receive the account that their keys must belong to.
     pub expects_account: bool,
-    /// Whether it can be learned whose a key is.
-    pub knows_owners: bool,
+    /// Whether the account of a key can be determined.
+    pub finds_owners: bool,
     /// Moments after the first job at which nothing happens but what is placed there, in milliseconds: a fault between
     /// two events needs one.
     pub moments: Vec<u64>,
@@ -119,7 +119,7 @@ impl Scenario {
             interrupted_at: None,
             may_be_denied: false,
             expects_account: false,
-            knows_owners: true,
+            finds_owners: true,
             moments: Vec::new(),
             broker: BrokerDials::default(),
             priority: Priority::Ignored,
@@ -151,7 +151,7 @@ impl Scenario {
         world.may_be_denied = access != (true, true);
         world.faults = InjectedFaults::draw(&mut random);
         world.expects_account = random.chance(50);
-        world.knows_owners = random.chance(80);
+        world.finds_owners = random.chance(80);
         if random.chance(25) {
             world.make_one_shot(&mut random);
         }
@@ -281,7 +281,7 @@ impl Scenario {
             // A lane may have been closed.
             from = from.max(self.heals_at()) + 2 * closed_for.0 + 120_000 + 2 * DENIED_MAX;
         }
-        if !self.knows_owners
+        if !self.finds_owners
             && (self.faults.may(InjectedFault::Credential) || self.faults.may(InjectedFault::ForeignKey))
         {
             // An image that does not exist may be held against a key whose account is not known.

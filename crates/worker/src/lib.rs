@@ -1,5 +1,5 @@
 //! Everything of imageshare that waits or reads: the wire formats of jobs and reports, settings, credentials, the
-//! HTTP client, the broker, the driver that owns the engine, and what the process says of itself.
+//! HTTP client, the broker, the driver that owns the engine, and the status and metrics of the process.
 
 mod address;
 mod causes;

@@ -96,7 +96,7 @@ impl Trust {
         self.config_with(self.roots()?)
     }
 
-    /// Returns settings that trust no authority, so that every connection fails and says so.
+    /// Returns settings that trust no authority, so that every connection fails with that reason.
     pub(crate) fn config_without_roots(&self) -> Result<ClientConfig, TlsError> {
         self.config_with(RootCertStore::empty())
     }

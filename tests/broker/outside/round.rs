@@ -310,7 +310,7 @@ fn set_up<'a>(node: &'a BrokerNode, plan: &RoundPlan) -> TestSetup<'a> {
     }
     let cap_known = if plan.cap_is_known { format!("cap = {cap}\n") } else { String::new() };
     let lease = plan.lease.map(|lease| format!("lease = \"{lease}s\"\n")).unwrap_or_default();
-    // Listings of the sandbox may be a little older than it says.
+    // Listings of the sandbox may be a little older than the read lag of its world.
     let read_lag = if read_lag > 0 { read_lag + 50 } else { 0 };
     let settings = format!(
         "[engine]\n{cap_known}write_lag = \"{write_lag}ms\"\nread_lag = \"{read_lag}ms\"\n[http]\n\

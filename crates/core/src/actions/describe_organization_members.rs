@@ -67,7 +67,7 @@ impl DescribeOrganizationMembers {
 }
 
 impl OrganizationMember {
-    /// Whether the account has accepted its membership. A response without the status says nothing against it.
+    /// Whether the account has accepted its membership. A response without the status counts as accepted.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.permission_status.as_deref().is_none_or(|status| status == "Confirmed")

@@ -349,7 +349,7 @@ impl Image {
         }
     }
 
-    /// Whether an open item belongs to the operation at the front, as far as its permission tells.
+    /// Whether an open item belongs to the operation at the front, by its permission.
     fn is_in_operation(&self, item: Key<Item>) -> bool {
         let item = self.store.item(item);
         self.store.requested(item.account()) == Some(item.permission())

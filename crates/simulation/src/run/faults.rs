@@ -81,7 +81,7 @@ impl Run {
         let Some(place) = self.processes.iter().position(|process| process.id == id) else { return };
         let last_owner = self.processes.remove(place).key_owner;
         // A process without this information trusts its first key, so that must be the right one again.
-        let is_told = self.world.expects_account && self.world.knows_owners;
+        let is_told = self.world.expects_account && self.world.finds_owners;
         let next = self.begin_process(if is_told { last_owner } else { scenario::account_of(scenario::OWNER) });
         // Where there is a standby, that one has the lane meanwhile.
         let pause = if self.world.workers > 1 { self.random.of(&[300, 3000]) } else { 0 };
@@ -92,7 +92,7 @@ impl Run {
     pub(super) fn replace_key(&mut self, owner: AccountId) {
         for id in self.processes.iter().map(|process| process.id).collect::<Vec<_>>() {
             let Some(process) = self.process(id).filter(|process| process.key_owner != owner) else { continue };
-            (process.key_owner, process.knows_foreign) = (owner, false);
+            (process.key_owner, process.has_foreign_key) = (owner, false);
             self.input_to(id, Input::CredentialRefreshed(LANE));
             self.identify(id, owner);
         }
@@ -101,7 +101,7 @@ impl Run {
     /// A process receives its key's account, or that it is unavailable, at once or later.
     pub(super) fn identify(&mut self, id: u64, owner: AccountId) {
         let at = self.now + self.random.of(&[0, 20, 300, 6000]);
-        let known = Some(owner).filter(|_| self.world.knows_owners);
+        let known = Some(owner).filter(|_| self.world.finds_owners);
         self.at(at, Event::OwnerLearned(id, known));
     }
 
@@ -110,7 +110,7 @@ impl Run {
         else {
             return;
         };
-        process.knows_foreign = owner.is_some_and(|owner| owner != scenario::account_of(scenario::OWNER));
+        process.has_foreign_key = owner.is_some_and(|owner| owner != scenario::account_of(scenario::OWNER));
         match owner {
             Some(owner) => self.input_to(id, Input::OwnAccount(LANE, owner)),
             None => self.input_to(id, Input::OwnerUnknown(LANE)),
@@ -125,14 +125,14 @@ impl Run {
         id
     }
 
-    /// Tells a process that begins whose its key is and has to be, if that is known.
+    /// Sends a process that begins the account of its key, and the expected one, if they are known.
     fn introduce(&mut self, id: u64) {
         let owner = scenario::account_of(scenario::OWNER);
         if self.world.expects_account {
             self.input_to(id, Input::ExpectAccount(LANE, Some(owner)));
         }
         let key_owner = self.process(id).map(|process| process.key_owner);
-        let known = key_owner.filter(|_| self.world.knows_owners);
+        let known = key_owner.filter(|_| self.world.finds_owners);
         self.happen(Event::OwnerLearned(id, known));
     }
 

@@ -295,7 +295,7 @@ impl Run {
         let (consumer, away) = (process.consumer, process.away);
         match command {
             Command::Call { call, action, .. } => {
-                let (caller, is_foreign) = (process.key_owner, process.knows_foreign);
+                let (caller, is_foreign) = (process.key_owner, process.has_foreign_key);
                 let is_held_back = needs_proof && !process.may_call(now);
                 if is_held_back {
                     process.held_back.push((call, action.clone(), caller));

@@ -74,11 +74,11 @@ impl ServerClock {
             return true;
         }
         let Some(date) = date else { return false };
-        let learned = ClockOffset(unix_seconds(date).saturating_sub(unix_seconds(wall)));
+        let observed = ClockOffset(unix_seconds(date).saturating_sub(unix_seconds(wall)));
         let is_too_soon = self.corrected_at.is_some_and(|at| now.duration_since(at) < BETWEEN_CORRECTIONS);
         if !is_too_soon {
-            (self.before, self.offset, self.corrected_at) = (signed, learned, Some(now));
-        } else if learned.0.abs_diff(self.before.0) < TOLERANCE {
+            (self.before, self.offset, self.corrected_at) = (signed, observed, Some(now));
+        } else if observed.0.abs_diff(self.before.0) < TOLERANCE {
             // The response before was wrong about the time, as one bad gateway among many can be. This one only shows that
             // the offset before it was right.
             self.offset = self.before;

@@ -22,7 +22,7 @@ const REFUSALS: [u16; 2] = [403, 530];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The broker closed the channel or the connection.
-    #[error("{call}: the broker says {code} {text}")]
+    #[error("{call}: the broker returned {code} {text}")]
     Closed {
         /// The call.
         call: &'static str,

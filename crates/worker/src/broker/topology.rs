@@ -93,7 +93,7 @@ pub fn is_ours(queue: &str) -> bool {
     queue == EXCHANGE || queue.starts_with("imageshare.")
 }
 
-/// An exchange or queue that is missing or different. The message says how to correct that.
+/// An exchange or queue that is missing or different. The message explains how to correct that.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Difference {
     /// It exists with other properties.

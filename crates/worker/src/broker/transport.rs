@@ -1,4 +1,4 @@
-//! The TCP connection to the broker, with TLS if the address says so, for the client library or a lane.
+//! The TCP connection to the broker, with TLS if the address has that scheme, for the client library or a lane.
 //!
 //! The library could connect by itself, but has no time-out for that, and gives no access to the socket. Shutting down the
 //! socket is the only way to end a frozen connection that requeues its deliveries in order.

@@ -65,7 +65,7 @@ pub(super) fn load(
         secret_key: SecretKey::new(key).map_err(|problem| part("secretKey", problem))?,
         token: filled(token).map(Token::new).transpose().map_err(|problem| part("token", problem))?,
     };
-    // Without a token it is a lasting key, whatever the file says.
+    // Without a token it is a lasting key, even if the file has a time of expiry.
     let expires_at = expires_at
         .filter(|at| *at > 0 && credential.token.is_some())
         .and_then(|at| UNIX_EPOCH.checked_add(Duration::from_secs(at)));

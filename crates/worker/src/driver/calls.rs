@@ -182,7 +182,7 @@ impl Flight {
         Self { call, sending: Sending::new(may_leave), proof, events, is_over: false }
     }
 
-    /// Waits for a proof that the lane is ours, then signs and sends the request, and tells the driver the outcome.
+    /// Waits for a proof that the lane is ours, then signs and sends the request. The driver receives the outcome.
     pub(super) async fn fly(mut self, api: ApiSender, action: Action) {
         if let Some(proof) = &self.proof
             && !proof.fresh().await

@@ -190,7 +190,7 @@ impl<I: Send + 'static> JobSource<I> for InputSource<I> {
         self.stage == RunStage::Stopping || self.has_ended && !driver.has_jobs() && !driver.has_events()
     }
 
-    /// Ends the calls of a run that was interrupted twice, or whose time is up. With that the engine knows all outcomes.
+    /// Ends the calls of a run that was interrupted twice, or whose time is up. With that the engine has all outcomes.
     /// The last events are sent as long as they are received.
     async fn finish(&mut self, driver: &mut Driver<I>) {
         if self.stage == RunStage::Stopping {

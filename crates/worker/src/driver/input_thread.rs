@@ -110,7 +110,7 @@ impl<I: Send + 'static, R: Send + 'static> InputThread<I, R> {
     }
 }
 
-/// The thread's side. When it is dropped the channels are closed, which tells the receivers that no more follows.
+/// The thread's side. When it is dropped the channels are closed, so that the receivers stop waiting.
 struct Reader<I, R>(Arc<ReadState<I, R>>);
 
 impl<I, R> Reader<I, R> {

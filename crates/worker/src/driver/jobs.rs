@@ -67,7 +67,7 @@ impl<I> JobsInHand<I> {
         self.observer.status()
     }
 
-    /// Tells the engine what happened.
+    /// Passes an event to the engine.
     pub(super) fn handle(&mut self, input: Input) {
         self.engine.handle(input);
     }

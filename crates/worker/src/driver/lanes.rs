@@ -41,7 +41,7 @@ struct DrivenLane {
     /// Without a credential until the lane has its first one. It is not consumed before that, so it makes no calls.
     api: ApiSender,
     open: OpenLane,
-    /// The account of the credential, as far as the engine knows it.
+    /// The account of the credential, as the engine last received it.
     owner: Owner,
     /// The generation of the newest credential that was refused.
     refused: Option<u64>,
@@ -236,13 +236,13 @@ impl Lanes {
         }
     }
 
-    /// Tells the engine that a lane signs with another credential, and its account as far as that is known.
+    /// Informs the engine that a lane signs with another credential, and of its account as far as that is known.
     fn credential_replaced<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
         jobs.handle(Input::CredentialRefreshed(lane));
         self.read_owner(lane, jobs);
     }
 
-    /// Tells the engine the account of the credential that a lane signs with. Where it cannot be identified, the lane
+    /// Informs the engine of the account of the credential that a lane signs with. Where it cannot be identified, the lane
     /// continues without.
     fn read_owner<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
         let driven = self.get_mut(lane);

@@ -78,7 +78,7 @@ pub struct Driver<I> {
     time_outs: TimeOuts,
 }
 
-/// What a driver tells the source of its jobs, in the order in which it happened.
+/// The messages of a driver to the source of its jobs, in order of events.
 #[derive(Clone, Debug)]
 pub enum DriverEvent<I> {
     /// A job has its report.
@@ -371,7 +371,7 @@ impl<I: Send + 'static> Driver<I> {
         !is_any_left
     }
 
-    /// Breaks off the calls in flight. With that the engine knows all outcomes, and settles all jobs.
+    /// Breaks off the calls in flight. With that the engine has all outcomes, and settles all jobs.
     async fn break_off_calls(&mut self, source: &impl JobSource<I>) {
         self.calls.break_off().await;
         while let Some(event) = self.calls.try_next() {

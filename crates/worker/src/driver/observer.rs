@@ -66,7 +66,7 @@ impl Observer {
         self.progress.calls_throttled.fetch_add(1, Relaxed);
     }
 
-    /// Records whether a lane is closed, as far as a notice tells.
+    /// Records whether a lane is closed, if a notice shows it.
     pub(super) fn noticed(&mut self, lane: LaneId, notice: &Notice) {
         match notice {
             Notice::Closed { reason, detail } => {

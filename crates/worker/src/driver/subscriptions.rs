@@ -37,7 +37,7 @@ const ASLEEP_MAX: Duration = Duration::from_secs(2);
 /// The channels between a driver, the subscriptions of its lanes, and the daemon.
 #[derive(Debug)]
 pub struct DriverChannels<I> {
-    /// The messages of the subscriptions. Its capacity should be small: no engine knows of a job in it.
+    /// The messages of the subscriptions. Its capacity should be small: no engine holds a job in it.
     pub messages: mpsc::Receiver<FromLane<I>>,
     /// To the subscription of each lane, in the order of the lanes. Each holds at most a report for each delivery of the
     /// lane's window, and one of each other message for each subscription.

@@ -10,12 +10,12 @@ use crate::paths::path_problem;
 
 const DURATION_HINT: &str = "write a length of time as 500ms, 30s or 2h, or as a number of seconds";
 
-/// Reads a value. It says what it expects, so that errors and the manual have the same words.
+/// Reads a value. It states what it expects, so that errors and the manual have the same words.
 pub(super) struct Parser<T> {
     pub(super) expected: String,
     /// The words that it accepts, if they are few: an error suggests one of them.
     pub(super) words: Vec<String>,
-    /// What an error tells the operator beside that.
+    /// The hint of an error beside that.
     pub(super) hint: Option<&'static str>,
     read: Box<ReadValue<T>>,
 }

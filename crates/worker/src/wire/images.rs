@@ -13,7 +13,7 @@ use super::{
     value::{Value, unknown_member},
 };
 
-/// Images that a job may name. The report of so many fits the broker's limit for messages.
+/// Images that a job may name. A report of 1,000 images fits the broker's limit for messages.
 pub const IMAGES_MAX: usize = 1_000;
 
 /// The members of an image in `images`, with their aliases.

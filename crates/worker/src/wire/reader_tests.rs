@@ -388,6 +388,11 @@ fn header_accepts_any_column_order() {
         assert!(read[0].ends_with("; nothing of the file was read"), "{read:?}");
     };
     bad("image_id,region,permission", "missing column account_id (expected a header with");
+    bad(
+        "image_id,region,permision,account_id",
+        "missing column permission (expected a header with the columns image_id, region, permission and account_id in any \
+         order, or NDJSON, which begins with {; is \"permision\" misspelled?)",
+    );
     bad("image_id,Image ID,region,permission,account_id", "column \"Image ID\" twice (expected one column image_id)");
     bad("image_id,permission,account_id", "missing column region (expected a header with");
 }

@@ -125,7 +125,9 @@ impl Rows {
         for (column, names) in COLUMNS.iter().enumerate() {
             let name = names.first().copied().unwrap_or_default();
             if !sheet.has(column) && (name != "region" || self.region.is_none()) {
-                return Err(format!("missing column {name} (expected {ALLOWED_HEADER})"));
+                let hint = sheet.misspelled(name).map(|other| format!("; is {} misspelled?", excerpt(other)));
+                let hint = hint.unwrap_or_default();
+                return Err(format!("missing column {name} (expected {ALLOWED_HEADER}{hint})"));
             }
         }
         (self.sheet, self.notice) = (Some(sheet), notice);

@@ -6,6 +6,7 @@ use csv_core::{ReadFieldResult, ReaderBuilder, Terminator};
 use imageshare_core::text::excerpt;
 
 use super::job;
+use crate::spelling::nearest;
 
 /// The separators that a header may have. If several fit, the first one counts.
 const SEPARATORS: [u8; 4] = *b",;\t|";
@@ -23,6 +24,8 @@ pub(super) struct Sheet<const N: usize> {
     places: [Option<usize>; N],
     /// Whether the header names the column at each place.
     is_named: Vec<bool>,
+    /// The names of other columns.
+    ignored: Vec<String>,
 }
 
 impl<const N: usize> Sheet<N> {
@@ -53,14 +56,22 @@ impl<const N: usize> Sheet<N> {
                 }
             }
         }
-        let ignored = names.iter().enumerate().filter(|(at, name)| !name.is_empty() && !places.contains(&Some(*at)));
-        let notice = notice(&ignored.map(|(_, name)| name.as_str()).collect::<Vec<_>>());
-        Ok((Self { fields, places, is_named: names.iter().map(|name| !name.is_empty()).collect() }, notice))
+        let is_named = names.iter().map(|name| !name.is_empty()).collect();
+        let ignored =
+            names.into_iter().enumerate().filter(|(at, name)| !name.is_empty() && !places.contains(&Some(*at)));
+        let ignored: Vec<_> = ignored.map(|(_, name)| name).collect();
+        let notice = notice(&ignored);
+        Ok((Self { fields, places, is_named, ignored }, notice))
     }
 
     /// Whether the header names a column.
     pub(super) fn has(&self, column: usize) -> bool {
         self.places.get(column).is_some_and(Option::is_some)
+    }
+
+    /// Returns the ignored column whose name is nearly this one.
+    pub(super) fn misspelled(&self, column: &str) -> Option<&str> {
+        nearest(column, self.ignored.iter().map(String::as_str))
     }
 
     /// Reads the columns of a row; `None` if all its fields are blank.
@@ -177,7 +188,7 @@ fn is_named(field: &str, name: &str) -> bool {
     letters(field) == letters(name)
 }
 
-fn notice(ignored: &[&str]) -> Option<String> {
+fn notice(ignored: &[String]) -> Option<String> {
     let (shown, more) = ignored.split_at(ignored.len().min(IGNORED_SHOWN_MAX));
     let names: Vec<String> = shown.iter().map(|name| excerpt(name)).collect();
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };

@@ -272,7 +272,7 @@ async fn suspended_loop_releases_its_lanes() {
     assert!(matches!(message, ToLane::Cut(Epoch(1))), "{message:?}");
     daemon.expect_consume().await;
     assert!(!proof.is_fresh());
-    // What the subscription says of its end then is no news.
+    // The end of the subscription arrives late and changes nothing.
     daemon.down(1).await;
     daemon.up_for_good(2).await;
     daemon.deliver(2, 7, &[100_001]).await;
