@@ -53,7 +53,7 @@ fn job(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn message_properties_do_what_table_says() {
+fn message_properties_do_what_table_states() {
     let setup = TestSetup::shared(500);
     let client = setup.client();
     client.declare_foreign(OTHER);

@@ -23,8 +23,8 @@ use crate::images::{Artifact, NamedImage};
 const RULES: &str = "\
 Keys come from TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY (and TENCENTCLOUD_TOKEN for a temporary key), or else \
 from the profile file ~/.tencentcloud/credentials. The broker's address, with its password, comes from \
-IMAGESHARE_BROKER_URL or the settings file. There is no flag for either, because other users can see flags. Flags take \
-precedence over IMAGESHARE_* variables, and variables over the settings file.\n";
+IMAGESHARE_BROKER_URL or the settings file. There is no flag for either, because other users can see the arguments \
+of a process. Flags take precedence over IMAGESHARE_* variables, and variables over the settings file.\n";
 
 // clap would write the required flags into one line of any length.
 const SIGN_USAGE: &str = "\
@@ -74,7 +74,8 @@ pub(crate) struct Common {
     /// Accounts per request, 1 to 500 [env: IMAGESHARE_BATCH] [default: 50]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) batch: Option<String>,
-    /// Lane of jobs that name none, if several lanes serve their region [env: IMAGESHARE_LANE]
+    /// Lane of jobs that name none, if several lanes serve their region; for dead and reports: only this lane
+    /// [env: IMAGESHARE_LANE]
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) lane: Option<String>,
     /// Print JSON lines on standard output, also on a terminal [env: IMAGESHARE_JSON]
@@ -112,7 +113,7 @@ pub(crate) enum Command {
     /// Stop sharing an image with accounts
     #[command(visible_aliases = ["unshare", "revoke"], override_usage = usage("cancel"))]
     Cancel(ImageArguments),
-    /// Share an image with exactly these accounts
+    /// Share an image with exactly these accounts, and cancel its shares with all others
     #[command(override_usage = usage("sync"))]
     Sync(SyncArguments),
     /// Run jobs from RabbitMQ until a signal arrives
@@ -137,7 +138,7 @@ pub(crate) enum Command {
     /// Search the reports of finished jobs, if the broker keeps a history
     #[command(after_help = "To create the history, run imageshare topology --declare --history 30d.")]
     Reports(ReportsArguments),
-    /// Print the exchanges and queues of the broker (definitions.json), or declare them
+    /// Print the exchanges and queues that the broker must have (definitions.json), or declare them
     Topology(TopologyArguments),
     /// Print every stage of a request signature, to compare it with another program's
     #[command(override_usage = SIGN_USAGE)]
@@ -191,7 +192,7 @@ pub(crate) struct ApiArguments {
     /// Use a sandbox inside this process, a fake of the API with its own key, instead of the cloud
     #[arg(long, conflicts_with = "endpoint")]
     pub(crate) sandbox: bool,
-    /// World file of that sandbox (TOML), which must have the key AKIDSANDBOXEXAMPLE [default: examples/world.toml,
+    /// World file for --sandbox (TOML), which must contain the key AKIDSANDBOXEXAMPLE [default: examples/world.toml,
     /// built in]
     #[arg(long, value_name = "FILE", requires = "sandbox")]
     pub(crate) world: Option<PathBuf>,

@@ -19,7 +19,7 @@ pub(crate) struct PublishArguments {
     /// The region of jobs that name none [env: TENCENTCLOUD_REGION]
     #[arg(long, value_name = "REGION")]
     pub(crate) region: Option<String>,
-    /// Wait for the reports of these jobs, print them, and exit with the code that run would have
+    /// Wait for the reports of these jobs, print them, and exit with the same codes as imageshare run
     #[arg(long)]
     pub(crate) wait: bool,
     /// How long to retry while the broker is unreachable or accepts no messages: 90s, 2m, or seconds [env:

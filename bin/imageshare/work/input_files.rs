@@ -21,23 +21,23 @@ impl InputFiles {
     /// Returns the files that the common flags and the settings name.
     pub(crate) fn new(common: &Common, arguments: &ApiArguments, settings: &Settings) -> Self {
         let (mut inputs, environment) = (Self::default(), Environment::of_process());
-        let of_variable = std::env::var_os("IMAGESHARE_CONFIG").map(PathBuf::from);
-        inputs.add("the settings file", common.config.as_deref().or(of_variable.as_deref()));
+        let config_variable = std::env::var_os("IMAGESHARE_CONFIG").map(PathBuf::from);
+        inputs.add("the settings file", common.config.as_deref().or(config_variable.as_deref()));
         inputs.add("--world", arguments.world.as_deref());
-        for (what, path) in settings.files(&environment) {
-            inputs.add(&what, Some(&path));
+        for (name, path) in settings.files(&environment) {
+            inputs.add(&name, Some(&path));
         }
         inputs
     }
 
     /// Adds a file if it exists; `-` is standard input. Does not open it: opening a pipe waits for a writer.
-    pub(crate) fn add(&mut self, what: &str, path: Option<&Path>) {
+    pub(crate) fn add(&mut self, name: &str, path: Option<&Path>) {
         let id = match path {
             Some(path) if path.as_os_str() == "-" => of_stdin(),
             Some(path) => fs::metadata(path).ok().as_ref().and_then(id),
             None => None,
         };
-        self.0.extend(id.map(|id| (what.to_owned(), id)));
+        self.0.extend(id.map(|id| (name.to_owned(), id)));
     }
 
     /// Returns the name of the input that this file is, if any.

@@ -1,6 +1,6 @@
-//! Signature version 3, TC3-HMAC-SHA256: one file a stage, as the vendor's specification has them.
+//! Signature version 3, TC3-HMAC-SHA256: one file per stage of the vendor's specification.
 //!
-//! 1. [`CanonicalRequest`]: what of the request is signed, in one form; its hash holds no time.
+//! 1. [`CanonicalRequest`]: the signed parts of the request in canonical form; its hash does not depend on the time.
 //! 2. [`string_to_sign`]: that hash with the time and the [`CredentialScope`].
 //! 3. [`SigningKey`]: the secret key derived for a day and a service, in three steps.
 //! 4. [`authorization`]: the header that carries the signature.

@@ -11,10 +11,10 @@ use crate::{http::Sending, pauses::Pauses};
 /// The pause after a throttled call.
 const THROTTLED: Duration = Duration::from_secs(1);
 
-/// Calls that are signed again because the clock was corrected, where nothing else is repeated.
+/// The greatest number of times that a call is sent with [`RetryPolicy::ClockOnly`].
 const CLOCK_TRIES_MAX: usize = 2;
 
-/// When a call is sent again. The calls of this client change nothing, so it does not matter whether they were sent.
+/// When a call is sent again. The calls of this client change nothing, so repeating one that the API received is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryPolicy {
     /// Once more if the response corrected the clock. For callers that ask again themselves.

@@ -1,4 +1,4 @@
-//! The server's clock, as far as it differs from this machine's: corrected by the responses that refuse a signature's time.
+//! The offset of the server's clock from this machine's, corrected by responses that refuse the time of a signature.
 
 use std::{
     sync::Arc,
@@ -79,8 +79,8 @@ impl ServerClock {
         if !is_too_soon {
             (self.before, self.offset, self.corrected_at) = (signed, observed, Some(now));
         } else if observed.0.abs_diff(self.before.0) < TOLERANCE {
-            // The response before was wrong about the time, as one bad gateway among many can be. This one only shows that
-            // the offset before it was right.
+            // The last correction came from a response with a wrong time, as one bad gateway among many can send. This
+            // response confirms the offset from before that correction.
             self.offset = self.before;
         }
         self.offset != signed

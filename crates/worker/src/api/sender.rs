@@ -219,7 +219,7 @@ impl<T> CallOutcome<T> {
 }
 
 impl ApiFailure {
-    /// Returns whose fault a refusal is; `None` if the API gave no response.
+    /// Returns the class of a refusal; `None` if there is no complete response of the API.
     #[must_use]
     pub fn class(&self) -> Option<Class> {
         match self {

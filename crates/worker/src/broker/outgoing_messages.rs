@@ -227,17 +227,18 @@ struct Cause {
     detail: String,
 }
 
-/// Returns the job with only the accounts that failed, for each image for which any did. A SYNC keeps all accounts of such
-/// an image, since it names all accounts that are to have the image.
+/// Returns the dead letter of a job: its images with failed accounts, each with only those accounts. A SYNC keeps all
+/// accounts of such an image, since it names every account that the image must be shared with. Returns `None` if no
+/// account failed.
 fn dead_letter(envelope: &JobEnvelope, reports: &[EngineReport], reporter: Reporter<'_>) -> Option<Message> {
     let Identity { job_id, lane, images, permission, labels } = &envelope.identity;
     let is_kept =
         |outcome: &AccountOutcome| matches!(outcome, AccountOutcome::Failed(_)) || *permission == Permission::Sync;
-    let (mut left, mut account_ids, mut first) = (Vec::new(), Vec::new(), None);
+    let (mut failed_images, mut account_ids, mut first) = (Vec::new(), Vec::new(), None);
     for (image, report) in images.iter().zip(reports) {
         let Some((account, failure)) = first_failure(report) else { continue };
         let kept = report.outcomes.iter().filter(|(_, outcome)| is_kept(outcome)).map(|(account, _)| *account);
-        left.push(*image);
+        failed_images.push(*image);
         account_ids.push(kept.collect());
         first.get_or_insert((image, account, failure));
     }
@@ -245,7 +246,7 @@ fn dead_letter(envelope: &JobEnvelope, reports: &[EngineReport], reporter: Repor
     let identity = Identity {
         job_id: job_id.clone(),
         lane: lane.clone(),
-        images: Images::new(left).expect("these are images of a job, and not all of them are missing"),
+        images: Images::new(failed_images).expect("these are images of a job, and not all of them are missing"),
         permission: *permission,
         labels: labels.clone(),
     };
@@ -407,7 +408,8 @@ mod tests {
         assert_eq!(value(TRACEPARENT).as_deref(), Some(TRACE));
     }
 
-    /// The dead letter of a job of three images with two accounts each, of which these failed, by image and account.
+    /// Returns the dead letter of a job with three images and two accounts each. `failed` has the indices of image and
+    /// account.
     fn dead_letter_of_images(permission: &str, failed: &[(usize, usize)]) -> Message {
         let image = |id: &str| JobImage { region: "ap-tokyo".parse().unwrap(), image_id: id.parse().unwrap() };
         let images = ["img-aaaa", "img-bbbb", "img-cccc"].map(image);

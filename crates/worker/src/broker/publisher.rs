@@ -46,7 +46,7 @@ struct PublishRequest {
     waiter: Waiter,
 }
 
-/// Who waits for the fate of a message, and the room that it takes.
+/// The channel for the result of a message, and the room that the message takes.
 #[derive(Debug)]
 struct Waiter {
     done: oneshot::Sender<Result<(), Lost>>,

@@ -6,15 +6,15 @@
 //!    before it.
 //! 2. Of the deliveries that are due, an earlier one is acknowledged no later than a later one.
 //!
-//! The engine settles the deliveries of an account in order. So when the process ends at any moment, the broker never takes
-//! back an earlier delivery of an account without the later ones.
+//! The engine settles the deliveries of an account in order. So whenever the process ends, the broker never redelivers
+//! an earlier delivery of an account without the later ones.
 //!
 //! # Cost of acknowledgements
 //!
 //! For each acknowledgement RabbitMQ searches the unacknowledged deliveries of the channel from the oldest one on. In the
-//! order of delivery that costs nothing. In the order of settlement, with 60,000 unacknowledged, it took minutes in which
-//! the broker answered nothing on the channel: the lane passed for lost, and nearly all deliveries returned (measured with
-//! RabbitMQ 3.10).
+//! order of delivery that costs nothing. In the order of settlement, with 60,000 unacknowledged deliveries, it took
+//! minutes. Meanwhile the broker answered nothing on the channel, so the worker treated the lane as lost, and nearly
+//! all deliveries were redelivered (measured with RabbitMQ 3.10).
 //!
 //! So deliveries without a gap before them are acknowledged at once, all by one acknowledgement. Those ahead of a gap wait
 //! for [`PATIENCE`], since most gaps close soon. Then they are acknowledged in parts, each after the broker's answer to the
@@ -32,8 +32,8 @@ use super::events::Finished;
 /// How long deliveries ahead of a gap wait for the gap to close.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How many deliveries ahead of a gap are acknowledged until the broker has answered. With a window of 60,000 each may take
-/// it some milliseconds.
+/// The most deliveries ahead of a gap that are acknowledged before the broker has to answer. With a window of 60,000,
+/// each of them may take the broker several milliseconds.
 const AHEAD_MAX: usize = 100;
 
 /// The deliveries of one subscription that are settled and not yet acknowledged.
@@ -46,7 +46,7 @@ pub(super) struct Settlement {
     due: DueTags,
     /// When deliveries ahead of a gap are acknowledged.
     ahead_at: Instant,
-    /// How many of those still belong to the parts that are being acknowledged.
+    /// How many deliveries ahead of a gap are left of those that are being acknowledged in parts.
     in_parts: usize,
     /// Whether the broker has to answer before the next acknowledgement.
     awaits_answer: bool,
@@ -129,6 +129,8 @@ impl Settlement {
         if due == 0 || now < self.ahead_at {
             return;
         }
+        // All parts together cover as many deliveries as were due at the first part. Those that become due later wait
+        // for another PATIENCE, since their gap may close.
         self.in_parts = if self.in_parts == 0 { due } else { self.in_parts.min(due) };
         let part = self.in_parts.min(AHEAD_MAX);
         std::iter::from_fn(|| self.due.take_first()).take(part).for_each(send);
@@ -146,7 +148,7 @@ impl Settlement {
         self.awaits_answer
     }
 
-    /// The broker answered to something that was sent after the last acknowledgement.
+    /// Records that the broker answered a question that was asked after the last acknowledgement.
     pub(super) fn answered(&mut self, now: Instant) {
         self.awaits_answer = false;
         if self.in_parts == 0 && !self.is_closed {

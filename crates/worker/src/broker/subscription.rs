@@ -1,4 +1,4 @@
-//! One subscription of a lane. Three loops run beside each other. The first that ends, ends all.
+//! One subscription of a lane. Three loops run concurrently. When one of them ends, the subscription ends.
 //!
 //! | loop | does |
 //! |---|---|
@@ -6,9 +6,9 @@
 //! | [`settle`](settle::Settling::run) | publishes reports and dead letters, awaits their confirms, acknowledges, proves ownership |
 //! | `write_all` of [`LaneConnection`] | writes acknowledgements, questions and heartbeats to the socket |
 //!
-//! A subscription ends in one of two ways, and no other keeps the order of what it holds: the connection is closed
-//! while consumer and channel are alive, or its socket is shut down. Nothing is ever rejected, cancelled or closed
-//! one by one.
+//! A subscription ends in one of two ways: the connection is closed while consumer and channel are alive, or its socket
+//! is shut down. Only these make the broker requeue the deliveries in order. Therefore a subscription never rejects a
+//! delivery, cancels its consumer, or closes the channel alone.
 
 use std::sync::{Arc, atomic::AtomicBool};
 

@@ -42,7 +42,7 @@ const INVALID_LEN_MAX: usize = 8 * 1024 * 1024;
 /// Lanes that connect at the same time. Each needs a thread for the client library, and one to resolve a name.
 const OPENINGS_MAX: usize = 2;
 
-/// A connection that lasted this long did its work, with or without messages: the next pause is short again.
+/// After a connection that lasted this long, the next pause is short again, even without messages.
 pub(super) const LASTED: Duration = Duration::from_secs(30);
 
 /// What the supervisors of all lanes share.
@@ -107,8 +107,8 @@ impl Supervisor {
     /// A supervisor, and the channel for the driver's orders.
     #[must_use]
     pub fn new(setup: Arc<Setup>, lane: BrokerLane) -> (Self, mpsc::UnboundedSender<ToLane<Box<JobEnvelope>>>) {
-        let (line, orders) = Orders::new();
-        (Self { setup, lane, orders, pauses: Pauses::between_connections(), differences: Vec::new() }, line)
+        let (sender, orders) = Orders::new();
+        (Self { setup, lane, orders, pauses: Pauses::between_connections(), differences: Vec::new() }, sender)
     }
 
     /// Runs until the driver's channel ends and its orders are carried out.
@@ -151,7 +151,8 @@ impl Supervisor {
         }
     }
 
-    /// Returns whether this order is to consume the lane or to release it. Any other is void while there is no subscription.
+    /// Returns `true` for an order to consume the lane, `false` for one to release it, and `None` for any other order,
+    /// which has no effect while there is no subscription.
     fn is_to_consume(&self, order: &LaneOrder) -> Option<bool> {
         void_order(order, self.setup.status.lane(self.lane.id));
         match order {
@@ -247,7 +248,7 @@ async fn check(setup: &Setup, lane: &BrokerLane, name: &str) -> Result<(), Subsc
         topology::declare(&connection, [lane.name.as_str()], None).await?;
     }
     let differences = topology::check(&connection, [lane.name.as_str()]).await?;
-    // It has no deliveries, so it may end in any way.
+    // This connection holds no deliveries, so an error while closing has no effect.
     drop(connection.close().await);
     if differences.is_empty() { Ok(()) } else { Err(SubscriptionEnd::Topology(differences)) }
 }

@@ -166,18 +166,18 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// `proof` is that of the lane, where it has one. Reads need it too: they count against the limit, which may be another
-    /// worker's by now.
+    /// Returns the flight of a call. `proof` is the ownership proof of its lane, if the lane can be lost. Reads need it
+    /// too: they use the rate limit of the lane, which may belong to another worker by now.
     pub(super) fn new(
         call: CallId,
         proof: Option<Arc<OwnershipProof>>,
         events: mpsc::UnboundedSender<CallEvent>,
     ) -> Self {
-        let (at_write, on_sent) = (proof.clone(), events.clone());
+        let (lane_proof, driver_events) = (proof.clone(), events.clone());
         let may_leave = move || {
-            let is_ours = at_write.is_none_or(|proof| proof.is_fresh());
-            // Nothing receives the event when the driver has ended; then the call must not leave.
-            is_ours && on_sent.send(CallEvent::Sent(call)).is_ok()
+            let is_ours = lane_proof.is_none_or(|proof| proof.is_fresh());
+            // Sending fails if the driver has ended; then the call must not leave.
+            is_ours && driver_events.send(CallEvent::Sent(call)).is_ok()
         };
         Self { call, sending: Sending::new(may_leave), proof, events, is_over: false }
     }

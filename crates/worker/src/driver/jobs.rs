@@ -1,5 +1,5 @@
-//! The jobs in hand: the engine that decides about them, the deliveries without a report, and what the driver has to tell
-//! their source.
+//! The jobs in hand: the engine that decides about them, the deliveries without a report, and the events for their
+//! source.
 
 use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
@@ -92,7 +92,7 @@ impl<I> JobsInHand<I> {
         let accounts = delivery.accounts();
         let Delivery { identity, lane, jobs, expires_at } = delivery;
         let received_at = SystemTime::now();
-        // A job that has expired already expires now.
+        // `duration_since` fails for a time in the past: the deadline of an expired job is the current moment.
         let left = expires_at.map(|end| end.duration_since(received_at).unwrap_or_default());
         let deadline = left.map(|left| self.engine.after(left));
         self.observer.job_received(accounts);
@@ -102,7 +102,7 @@ impl<I> JobsInHand<I> {
         }
     }
 
-    /// An image of a delivery is settled. Puts the deliveries that get their report with it into the outbox.
+    /// Records that an image of a delivery is settled. Puts each delivery that is finished by that into the outbox.
     pub(super) fn settle(&mut self, image: DeliveryId, report: Report) {
         let Self { engine, outstanding, outbox, outcomes_waiting, observer } = self;
         outstanding.settle(image, report, |job| {
@@ -152,7 +152,7 @@ impl<I> JobsInHand<I> {
         !self.outbox.is_empty()
     }
 
-    /// Returns whether so much is in hand that a run takes in no more jobs.
+    /// Returns whether [`DELIVERIES_MAX`] or [`ITEMS_MAX`] is reached, so that a run takes in no more jobs.
     pub(super) fn is_full(&self) -> bool {
         self.outstanding.len() + self.outbox.len() >= DELIVERIES_MAX
             || self.engine().operations() + self.outstanding.outcomes() + self.outcomes_waiting >= ITEMS_MAX

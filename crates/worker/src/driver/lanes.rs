@@ -1,4 +1,4 @@
-//! The lanes of a driver: how each calls the API, with which credential, and whose that is.
+//! The lanes of a driver: for each one its API sender, its credential, and the account that owns the credential.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ pub(super) enum CredentialChange {
     Refreshed(LaneId, Result<Credential, String>),
     /// More is known of the account of the credential.
     Owner(LaneId),
-    /// The source has no credential, for this reason: one printable line. The last one is kept.
+    /// The source has no credential, for this reason: one printable line. The last credential stays in use.
     SourceFailed(LaneId, String),
     /// The source has the same credential again.
     SourceWorks(LaneId),
@@ -145,9 +145,9 @@ impl Lanes {
         }
     }
 
-    /// Follows the accounts of the credentials, and waits until they are known as far as they can be, for at most the time
-    /// of a connection: the reports of the first jobs that name the key's own account must not depend on which response is
-    /// faster.
+    /// Follows the accounts of the credentials, and waits for the first result about each, for at most the connect
+    /// time-out. Otherwise the report of an early job that names the key's own account would depend on which response
+    /// arrives first.
     pub(super) async fn await_owners<I>(&mut self, jobs: &mut JobsInHand<I>) {
         self.follow_owners();
         let identities: Vec<_> = self.lanes.iter().map(|lane| lane.open.credentials.identity()).collect();
@@ -182,7 +182,7 @@ impl Lanes {
     /// Loads another credential, since the one in use was refused.
     pub(super) fn refresh<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
         let DrivenLane { api, refused, open, .. } = self.get(lane);
-        // A call that was signed before the credential was replaced shows nothing of the one in use now.
+        // The credential was replaced after the refused call was signed, so the one in use is not known to be refused.
         if *refused < Some(api.generation()) {
             return self.credential_replaced(lane, jobs);
         }
@@ -193,7 +193,8 @@ impl Lanes {
         });
     }
 
-    /// Replaces settings of a lane, and loads its credential again. If that differs, the cache has it.
+    /// Replaces settings of a lane, and loads its credential again. A different credential arrives as
+    /// [`CredentialChange::Renewed`].
     pub(super) fn reload(&mut self, lane: LaneId, limits: LaneLimits, is_paused: bool) {
         let OpenLane { config, credentials } = &mut self.get_mut(lane).open;
         (config.limits, config.is_paused) = (limits, is_paused);
@@ -220,7 +221,8 @@ impl Lanes {
     /// The cache of a lane has another credential.
     fn renewed<I>(&mut self, lane: LaneId, loaded: Loaded, jobs: &mut JobsInHand<I>) {
         let is_first = self.api(lane).credential().is_none();
-        // A worker that starts with the keys refuses such settings. Of keys that come later the first one is used.
+        // If the keys are loaded at startup, such settings are refused. Otherwise the first lane to load the key uses
+        // it, and the other one stays closed.
         if is_first && let Some(problem) = self.shared_key(lane, &loaded.credential, jobs) {
             return self.await_credential(lane, problem, jobs);
         }
@@ -242,8 +244,8 @@ impl Lanes {
         self.read_owner(lane, jobs);
     }
 
-    /// Informs the engine of the account of the credential that a lane signs with. Where it cannot be identified, the lane
-    /// continues without.
+    /// Informs the engine of the account of the credential that a lane signs with. If it cannot be identified, the lane
+    /// continues without it.
     fn read_owner<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
         let driven = self.get_mut(lane);
         let Some(credential) = driven.api.credential() else { return };
@@ -288,8 +290,10 @@ impl Lanes {
         let place = self.get(lane).open.place();
         self.lanes.iter().zip(jobs.status().lanes()).find_map(|(other, status)| {
             let is_same = other.api.credential().is_some_and(|key| key.secret_id == credential.secret_id);
-            let LaneConflict { what, .. } = LaneConflict::by(&place, &other.open.place()).filter(|_| is_same)?;
-            Some(format!("the key is also that of lane {}, and both have {what} (expected another key)", status.name()))
+            let LaneConflict { what: shared, .. } =
+                LaneConflict::by(&place, &other.open.place()).filter(|_| is_same)?;
+            let name = status.name();
+            Some(format!("the key is also that of lane {name}, and both have {shared} (expected another key)"))
         })
     }
 

@@ -2,8 +2,8 @@
 //!
 //! [`Driver::run`] is one loop. It waits for the next event: of a call in flight, of a lane's credential, or of the
 //! [`JobSource`]. It passes the event to the engine, carries out the commands that follow, and gives reports and notices to
-//! the source. Calls and loads of credentials run in tasks of their own; nothing else runs beside the loop, and nothing is
-//! locked.
+//! the source. Calls and credential loads run in tasks of their own and send their results to the loop. Only the loop
+//! uses the engine, so the engine needs no lock.
 //!
 //! The path of a delivery:
 //!
@@ -59,8 +59,8 @@ use crate::{
     status::Status,
 };
 
-/// Operations with which a turn of the loop ends, up to the end of the job that reaches the number: the rest follows in the
-/// next turn. So a turn takes some hundredths of a second, and one that took seconds was suspended.
+/// The number of operations after which a turn of the loop ends. The job that reaches it is still completed; the rest
+/// waits for the next turn. So a turn takes tens of milliseconds, and one that takes seconds shows a suspended process.
 const WORK_MAX: usize = 20_000;
 
 /// Events of calls that are handled in one turn.
@@ -143,9 +143,11 @@ impl<I: Send + 'static> Driver<I> {
         Arc::clone(self.jobs.observer().status())
     }
 
-    /// Runs until the source is done. Every call ends within the client's time-out. So a run that is interrupted ends
-    /// within that time and 2 s for its last reports, and one that is interrupted twice within 2 s, whether anything
-    /// receives the reports or not. A drain ends within the time-out of a call; the subscriptions still publish then.
+    /// Runs until the source is done.
+    ///
+    /// Every call ends within the client's time-out. After an interrupt, the run ends within that time plus 2 s for its
+    /// last reports; after a second interrupt, within 2 s. Neither limit depends on a receiver of the reports. A drain
+    /// ends within the time-out of a call; the subscriptions still publish then.
     pub async fn run(mut self, mut source: impl JobSource<I>) -> Summary {
         source.start(&mut self);
         self.lanes.follow_credentials(&mut self.jobs);
@@ -285,7 +287,7 @@ impl<I: Send + 'static> Driver<I> {
         !self.jobs.outstanding().has_none(lane)
     }
 
-    /// Returns how many accounts the jobs of a lane name that have no report yet.
+    /// Returns how many accounts the outstanding jobs of a lane name.
     fn accounts_in_hand(&self, lane: LaneId) -> usize {
         self.jobs.outstanding().accounts(lane)
     }
@@ -298,7 +300,7 @@ impl<I: Send + 'static> Driver<I> {
         self.jobs.engine().lane_status(lane)
     }
 
-    /// The jobs of a lane follow, or its limits changed.
+    /// Informs the engine that a lane is up, or that its limits changed.
     fn lane_up(&mut self, lane: LaneId) {
         self.jobs.handle(Input::LaneUp(lane, self.lanes.limits(lane)));
     }

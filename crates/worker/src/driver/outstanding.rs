@@ -6,7 +6,7 @@
 //!
 //! So a later delivery for one of these images could be finished first. If it were acknowledged, and the process ended, the
 //! broker would redeliver the earlier delivery alone, and its change would replace the later one. Therefore a later
-//! delivery waits for each unfinished delivery that has several images and names one of its own.
+//! delivery waits for each unfinished delivery that has several images and shares an image with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -22,8 +22,8 @@ use imageshare_engine::{
 
 use crate::lane_messages::outcomes;
 
-/// Low bits of a delivery's number that count images of deliveries; those above are its lane. No process lives to see a
-/// million million of them, and no settings file has room for sixteen million lanes.
+/// The low bits of a delivery's number count the images of all deliveries; the bits above them are its lane. No process
+/// reaches 2^40 images or 2^24 lanes.
 const COUNT_BITS: u32 = 40;
 
 type LaneImage = (LaneId, Region, ImageId);
@@ -39,7 +39,7 @@ pub(super) struct OutstandingJobs<I> {
     last: BTreeMap<LaneImage, DeliveryId>,
     /// Images of all deliveries that were received.
     received: u64,
-    /// Deliveries that waited when they were finished.
+    /// Deliveries with gathered reports whose images are all settled: the next place in the order of finishing.
     finished: u64,
     /// Outcomes of images whose delivery has no report yet.
     outcomes: usize,
@@ -143,7 +143,7 @@ impl<I> OutstandingJobs<I> {
         let Some((&id, job)) = self.jobs.range_mut(..=image).next_back() else { return };
         let Ok(index) = usize::try_from(image.0 - id.0) else { return };
         let Some(gathered) = &mut job.gathered else {
-            // The number of a delivery that was removed is of no other one.
+            // A higher index belongs to a delivery that was removed: `id` is only the closest number below it.
             if index == 0 {
                 let (finished, _) = self.remove(id, vec![report]);
                 finish(finished);
@@ -162,8 +162,8 @@ impl<I> OutstandingJobs<I> {
         if gathered.waits_for > 0 {
             return;
         }
-        // Those that are released first come first: of two deliveries for an account, the earlier one waited for no later
-        // delivery than the other.
+        // In the order of their release. This keeps the order of each account: of two deliveries for it, the earlier
+        // one never waits for a later delivery than the other one does.
         let mut released = VecDeque::from([id]);
         while let Some(id) = released.pop_front() {
             let (finished, followers) = self.remove(id, Vec::new());
@@ -219,7 +219,7 @@ impl<I> OutstandingJobs<I> {
     /// Removes the deliveries of a lane. Returns their identities in the order in which they arrived.
     pub(super) fn remove_lane(&mut self, lane: LaneId) -> Vec<I> {
         self.accounts.remove(&lane);
-        self.last.retain(|(of, ..), _| *of != lane);
+        self.last.retain(|(image_lane, ..), _| *image_lane != lane);
         let removed = self.jobs.extract_if(deliveries(lane), |_, _| true);
         let lost = |job: OutstandingJob<I>| {
             let reports = job.gathered.into_iter().flat_map(|gathered| gathered.reports).flatten();

@@ -29,9 +29,10 @@ use crate::{
 /// Messages of lanes that are received at once. How many of them the driver handles in one turn depends on their size.
 const MESSAGES_AT_ONCE: usize = 64;
 
-/// A loop that was asleep for longer may have lost its lanes to other workers. Its own work does not count: a turn does a
-/// bounded amount of it (see [`WORK_MAX`]), but a machine may be slow. A process that is suspended in the middle of its work
-/// sends nothing either, since each call needs a fresh [`OwnershipProof`].
+/// The longest sleep after which the loop still trusts that its lanes are ours. After a longer one, the process may
+/// have been suspended, and other workers may have taken over. Only sleep is measured: the work of a turn is bounded
+/// (see [`WORK_MAX`]), but may take long on a slow machine. A process that is suspended during its work sends nothing
+/// either, since each call needs a fresh [`OwnershipProof`].
 const ASLEEP_MAX: Duration = Duration::from_secs(2);
 
 /// The channels between a driver, the subscriptions of its lanes, and the daemon.
@@ -121,8 +122,8 @@ pub enum BrokerEvent {
 }
 
 impl LaneOwnership {
-    fn is_of(&self, of: Epoch) -> bool {
-        matches!(self, Self::Owned { epoch, .. } if *epoch == of)
+    fn is_of(&self, subscription: Epoch) -> bool {
+        matches!(self, Self::Owned { epoch, .. } if *epoch == subscription)
     }
 }
 
@@ -239,8 +240,8 @@ impl<I: Send + 'static> BrokerSource<I> {
         (ITEMS_MAX / self.lanes.len().max(1)).max(ACCOUNTS_MAX)
     }
 
-    /// Requeues each full lane whose jobs are all settled. With the same window the broker then delivers what was not
-    /// taken in, in its order. (Of messages that it redelivers it prefers those that a smaller window left behind.)
+    /// Requeues each full lane whose jobs are all settled. The broker then redelivers what was not taken in, in
+    /// order, because the prefetch never changes: messages that a smaller one left behind would be redelivered first.
     fn leave_finished(&mut self, driver: &mut Driver<I>) {
         for (id, lane) in (0..).map(LaneId).zip(&mut self.lanes) {
             if let LaneOwnership::Owned { leaving: leaving @ None, is_full: true, .. } = &mut lane.ownership

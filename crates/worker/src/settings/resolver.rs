@@ -109,8 +109,8 @@ impl<'a> SettingsResolver<'a> {
         }
     }
 
-    /// Records our variables that no setting has. Those that Kubernetes sets in each pod for services named
-    /// `imageshare` or `imageshare-SOMETHING` are not ours.
+    /// Records the `IMAGESHARE_*` variables that belong to no setting, except those that Kubernetes sets in each pod
+    /// for services named `imageshare` or `imageshare-SOMETHING`.
     pub(super) fn refuse_unknown_variables(&mut self) {
         let variables = self.rows.iter().flat_map(|row| row.variables).copied();
         let known: Vec<&str> = variables.filter(|name| name.starts_with(PREFIX)).chain([CONFIG]).collect();
@@ -167,8 +167,8 @@ impl<'a> SettingsResolver<'a> {
     }
 }
 
-/// Returns the value if it may be shown. The author of a flag reads the error, and the process list shows the flag, so
-/// plain words are shown too; in a file or a variable they may be a secret in the wrong place.
+/// Returns the value if it may be shown. A plain word in a file or a variable may be a secret in the wrong place, so it
+/// is hidden. In a flag it is shown: the user who typed it reads the error, and the process list shows it anyway.
 fn shown(text: &str, origin: &SettingOrigin) -> Option<String> {
     let is_shown = match origin {
         SettingOrigin::Flag(_) => disclosed_argument(text) != NOT_SHOWN,

@@ -208,7 +208,7 @@ fn lane_time_and_force_are_checked() {
 }
 
 #[test]
-fn text_that_is_no_json_says_where() {
+fn malformed_json_is_located() {
     check(
         &GOOD.replace(r#""region":"#, r#""region" "#),
         "malformed JSON at column 65: expected `:` (expected one JSON object)",

@@ -62,7 +62,7 @@ fn report_members_equal_the_manual() {
 }
 
 #[test]
-fn sync_says_what_it_cancelled() {
+fn sync_reports_what_it_cancelled() {
     let report = EngineReport {
         outcomes: vec![(id(10_001), AccountOutcome::Unchanged)],
         cancelled: vec![(id(10_002), changed()), (id(10_003), failure())],

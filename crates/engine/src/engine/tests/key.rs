@@ -169,7 +169,7 @@ fn permitted_write_shows_that_key_is_good() {
 }
 
 #[test]
-fn refusal_of_former_key_says_nothing() {
+fn refusal_of_former_key_has_no_effect() {
     let mut kit = worker();
     let delivery = kit.job(Mode::Share, 0, [1]);
     kit.list([]);
