@@ -44,7 +44,7 @@ pub(crate) struct LaneFacts {
     pub(crate) own_account: Option<AccountId>,
     pub(crate) key_trust: KeyTrust,
     pub(crate) permitted: Permitted,
-    /// How long operations wait for a busy image.
+    /// How long the image may be busy before its operations fail.
     pub(crate) image_wait: Millis,
 }
 

@@ -208,7 +208,7 @@ pub enum Notice {
         /// The error code.
         code: Box<str>,
     },
-    /// The API refused a longer list. Lists have at most this many accounts from now on.
+    /// The API refused a longer list. The next list has at most this many accounts; later ones may be longer again.
     BatchReduced(u32),
     /// Two refusals in a row showed how many accounts the image may be shared with.
     CapReduced {

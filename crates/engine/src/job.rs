@@ -66,10 +66,10 @@ pub struct Report {
 /// The outcome of one account of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountOutcome {
-    /// A write was sent for it, and it is in the requested state. Has the write if its response showed this, and `None` if a
-    /// listing did.
+    /// A write was sent for it, and it is in the requested state. Has the write if the API accepted it, and `None` if a
+    /// listing, or a refusal as already shared, showed the state.
     Changed(Option<Arc<AcceptedWrite>>),
-    /// It was in the requested state without a write.
+    /// It was in the requested state already. A write may have been sent, and refused as already shared.
     Unchanged,
     /// It is not known to be in the requested state, for this reason.
     Failed(Arc<Failure>),
@@ -113,14 +113,14 @@ pub mod local {
     /// A write was sent, and it is unknown whether it was applied: there was no usable response, or its list was refused for
     /// another account.
     pub const NO_ANSWER: &str = "Local.NoAnswer";
-    /// The command ended before a write was sent for the account.
+    /// No write was sent for the account: the command ended, it gave up a closed lane, or a SYNC could not list the shares.
     pub const NOT_ATTEMPTED: &str = "Local.NotAttempted";
     /// The API accepted a write and the last listing does not show it, or the last listing of a SYNC shows an account that no
     /// job requested.
     pub const NOT_SHOWN: &str = "Local.NotShown";
     /// The key's own account, which owns the image.
     pub const OWN_ACCOUNT: &str = "Local.OwnAccount";
-    /// The image is shared with the maximum number of accounts.
+    /// The image has no room for the account, or a SYNC requests more accounts than the image may be shared with.
     pub const OVER_QUOTA: &str = "Local.OverQuota";
     /// All of them.
     pub const CODES: [&str; 8] =

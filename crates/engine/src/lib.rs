@@ -10,7 +10,7 @@
 //!    [`Idle`](io::Command::Idle), and carry out the commands in their order.
 //! 3. Sign and send a [`Call`](io::Command::Call) at once. Send [`Sent`](io::Input::Sent) when the request is written to an
 //!    open connection, and [`Answer`](io::Input::Answer) exactly once, when the call ended.
-//! 4. Poll again at the moment of `WaitUntil`. Polling early or twice has no effect.
+//! 4. Poll again at the moment of `WaitUntil`. Polling earlier or more often is harmless.
 //!
 //! `now` is milliseconds of one monotonic clock and never decreases.
 //!

@@ -20,19 +20,20 @@ pub struct LaneLimits(LaneLimitValues);
 /// The values that [`Limits::new`] validates. The defaults are valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitValues {
-    /// Tries of an operation that fails for no named reason, alone or in its smallest batch. 1 to 255.
+    /// Tries of an operation that is sent alone and fails without a named cause, tries of a listing, and checks of the
+    /// result of a SYNC. 1 to 255.
     pub attempts: u32,
     /// The longest pause before each next try. A random fraction of it is waited (full jitter). The last one repeats. At
     /// least one.
     pub pauses: Vec<Millis>,
-    /// Accounts an image may be shared with, until refusals show another number. At least 1.
+    /// Accounts an image may be shared with, until refusals or a listing show another number. At least 1.
     pub cap: u32,
     /// How long after it was sent a write without a response may still take effect.
     pub write_lag: Millis,
     /// How long after a write a listing may still show the state before it. Zero counts as 1 ms: a listing that began in the
     /// millisecond of the write may have begun before it.
     pub read_lag: Millis,
-    /// How long an operation waits for a busy image.
+    /// How long an image may be busy before its operations fail, however late they arrived.
     pub image_wait: Millis,
     /// The same while all jobs in the lane's window wait for busy images; at most `image_wait`. A copy to another region takes
     /// 10 to 30 minutes, so a shorter wait would fail jobs that are about to be possible.
@@ -249,10 +250,10 @@ pub(crate) const PERMITTED_FOR: Millis = Millis::from_secs(5 * 60);
 
 // Keys.
 
-/// How long calls wait for the account of a key that has to be that of another one.
+/// How long calls wait for the account of a key that must belong to a certain account.
 pub(crate) const KEY_OWNER_WAIT: Millis = Millis::from_secs(10);
-/// How long a replaced key whose account is unknown may be blamed for a refusal that names an image. One bad image that is
-/// alone is held no longer.
+/// How long a key that replaced another one, and whose account is unknown, may be blamed for a refusal that names an image.
+/// If the lane has only this image, its jobs fail after that.
 pub(crate) const KEY_UNPROVEN_FOR: Millis = Millis::from_secs(60 * 60);
 
 // Closed lanes.
@@ -267,7 +268,8 @@ pub(crate) const PROBE_PAUSE_MAX: Millis = Millis::from_secs(60);
 
 // Pace.
 
-/// A second and the margin that separates a whole window from its neighbors, in microseconds.
+/// The length of as many intervals as there are requests in a second: one second and a margin, in microseconds. See
+/// `Pacer`.
 pub(crate) const PACE_SECOND_US: f64 = 1_050_000.0;
 /// Lateness of a request that does not shift the next one, in microseconds.
 pub(crate) const PACE_LATENESS_US: u64 = 25_000;
@@ -275,7 +277,7 @@ pub(crate) const PACE_LATENESS_US: u64 = 25_000;
 pub(crate) const THROTTLED_RATE_MIN: f64 = 0.1;
 /// How much of the rate returns each second, in requests a second.
 pub(crate) const RATE_RECOVERY: f64 = 0.1;
-/// For how long throttled calls are counted, and how many responses are.
+/// How long an ended call counts for the share of throttled ones, and how many calls are kept.
 pub(crate) const THROTTLE_MEMORY: Millis = Millis(2000);
 pub(crate) const THROTTLE_RESPONSES_MAX: usize = 256;
 

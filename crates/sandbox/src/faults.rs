@@ -31,7 +31,8 @@ const SECONDS_MAX: f64 = 86_400.0;
 
 /// The failure of one request.
 ///
-/// The first group replaces the processing: no check, no effect. The second group only damages the response.
+/// The first group replaces the processing: no check, no effect. With the second group the request is processed, except
+/// as the variant states.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Fault {

@@ -7,7 +7,7 @@ use imageshare_core::{
     ids::{AccountId, ImageId, RequestId},
 };
 use imageshare_engine::{
-    io::{Action, CallId},
+    io::{Action, CallId, Outcome},
     job::{AccountOutcome, Job, Mode, Report, local},
     limits::LimitValues,
     policy::Unfinished,
@@ -25,7 +25,7 @@ use crate::{
 /// Watches a run.
 #[derive(Debug, Default)]
 pub struct Checker {
-    /// What was body wrong; a run with any is a failure.
+    /// What was wrong; a run with any is a failure.
     pub violations: Vec<String>,
     now: u64,
     batch_max: usize,
@@ -43,6 +43,8 @@ pub struct Checker {
     disturbed: BTreeMap<ImageId, u64>,
     /// Every change that was asked of the cloud.
     asked: BTreeSet<(ImageId, AccountId, Permission)>,
+    /// Changes that were sent without a response, and not accepted since.
+    in_doubt: BTreeSet<(ImageId, AccountId, Permission)>,
     /// When a write last came to each image that had as many accounts as it may have, or had them then.
     full_at: BTreeMap<ImageId, u64>,
     /// When the lane last came to a process.
@@ -74,6 +76,8 @@ struct Request {
     image: ImageId,
     /// The accounts of a write.
     accounts: Vec<AccountId>,
+    /// What a write requests.
+    permission: Option<Permission>,
 }
 
 /// How often an image is refused, with others permitted in between, before its jobs fail by that.
@@ -171,11 +175,13 @@ impl Checker {
 
     /// A request is sent.
     pub fn asked(&mut self, now: u64, id: RequestId, action: &Action) {
-        let (image, accounts) = match action {
-            Action::Modify { image_id, account_ids, .. } => (*image_id, account_ids.clone()),
-            Action::ReadShares { image_id, .. } | Action::ReadImage { image_id, .. } => (*image_id, Vec::new()),
+        let (image, accounts, permission) = match action {
+            Action::Modify { image_id, account_ids, permission, .. } => {
+                (*image_id, account_ids.clone(), Some(*permission))
+            }
+            Action::ReadShares { image_id, .. } | Action::ReadImage { image_id, .. } => (*image_id, Vec::new(), None),
         };
-        self.requests.insert(id, Request { at: now, image, accounts });
+        self.requests.insert(id, Request { at: now, image, accounts, permission });
         if let Action::Modify { image_id, account_ids, permission, .. } = action {
             self.asked.extend(account_ids.iter().map(|&account| (*image_id, account, *permission)));
         }
@@ -238,8 +244,28 @@ impl Checker {
     }
 
     /// A worker's call ended.
-    pub fn answered(&mut self, worker: u64, call: CallId) {
+    pub fn answered(&mut self, worker: u64, call: CallId, id: RequestId, outcome: &Outcome) {
         self.writes.remove(&(worker, call));
+        let Some(Request { image, accounts, permission: Some(permission), .. }) = self.requests.get(&id) else {
+            return;
+        };
+        let changes = accounts.iter().map(|&account| (*image, account, *permission));
+        match outcome {
+            Outcome::Unanswered { sent: true, .. } => self.in_doubt.extend(changes),
+            Outcome::Accepted(_) => changes.for_each(|change| _ = self.in_doubt.remove(&change)),
+            _ => {}
+        }
+    }
+
+    /// Whether a write of a command for this account of a job is in doubt. Where another job names the account too, the
+    /// write may be the other job's, so this does not decide then.
+    fn is_in_doubt(&self, world: &Scenario, nth: usize, account: AccountId, permission: Permission) -> bool {
+        let image = world.jobs[nth].1.image_id;
+        let names = |job: &Job| job.mode == Mode::Sync || job.account_ids.contains(&account);
+        let named = world.jobs.iter().filter(|(_, job)| job.image_id == image && names(job)).count();
+        // A worker may have sent it for an earlier delivery, of which this one has no record.
+        let is_command = world.policy.unfinished == Unfinished::Report;
+        is_command && named == 1 && self.in_doubt.contains(&(image, account, permission))
     }
 
     /// A worker ended, and with it the calls that it had in flight.
@@ -513,7 +539,9 @@ impl Checker {
             local::IMAGE_BUSY => self.images_get_busy || given_up,
             local::NO_ANSWER => self.answers_get_lost || job.deadline.is_some() || one_shot,
             // A SYNC cannot begin where its listing gets no answer.
-            local::NOT_ATTEMPTED => given_up || job.mode == Mode::Sync,
+            local::NOT_ATTEMPTED => {
+                (given_up || job.mode == Mode::Sync) && !self.is_in_doubt(world, nth, account, permission)
+            }
             local::NOT_SHOWN => job.mode == Mode::Sync,
             code if code.starts_with("Local.") => false,
             // The images are the right key's own.

@@ -32,7 +32,7 @@ const NAMED_MAX: usize = 20;
 /// How often an engine that has nothing to do is asked, to time it.
 const IDLE_POLLS: u32 = 1_000_000;
 
-/// What all threads total.
+/// The results of all threads.
 #[derive(Default)]
 struct Survey {
     coverage: Coverage,

@@ -68,7 +68,7 @@ impl Engine {
     pub(super) fn call_sent(&mut self, id: CallId) {
         let now = self.now;
         let Some(call) = self.calls.get_mut(&id) else { return };
-        // The first report counts. A second one would prolong the time in which the write is in doubt.
+        // The first `Sent` counts. A second one would prolong the time in which the write is in doubt.
         call.sent = call.sent.or(Some(now));
         let (lane, kind) = (call.lane, call.kind);
         if self.lane(lane).slots_mut(kind).written(now, id) {

@@ -99,8 +99,8 @@ impl Engine {
         let (now, first_call) = (self.now, CallId(self.next_call));
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.key_replaced(now, first_call);
-        // Refusals of the former key show nothing about the new one.
-        // The listing too: a SYNC that waits for it would otherwise wait for the pause of the former key.
+        // Refusals of the former key show nothing about the new one. This includes a refused listing: a SYNC would
+        // otherwise wait for the pause that it caused.
         self.for_images(id, |image, cx| {
             image.forget_refusals_of_key();
             image.forget_refused_listing(cx);

@@ -61,9 +61,10 @@ pub struct Engine {
 pub enum LaneStatus {
     /// Not up.
     Down,
-    /// It makes calls.
+    /// It makes calls. It may pause for another credential, for the account of its key, or for a query that decides
+    /// whether to close it.
     Open,
-    /// No calls except probes, since that moment and for that reason.
+    /// It makes no calls except probes, for that reason. No call was good since that moment.
     Closed(Instant, CloseReason),
     /// No new calls; its jobs are about to end.
     Leaving,
@@ -159,8 +160,8 @@ impl Engine {
         }
     }
 
-    /// Returns the next command. Calling it early or repeatedly has no effect. If a call does much work, it returns
-    /// [`Command::WaitUntil`] with this moment.
+    /// Returns the next command. Calling it earlier or more often than needed is harmless. After much work it returns
+    /// [`Command::WaitUntil`] with `now`, so that inputs can be handled before the rest.
     pub fn poll(&mut self, now: Instant) -> Command {
         self.begin_turn(now);
         loop {
@@ -218,7 +219,7 @@ impl Engine {
         })
     }
 
-    /// Returns whether all jobs in the lane's window wait for busy images.
+    /// Returns whether the lane's window is full and all its jobs wait for busy images.
     #[must_use]
     pub fn is_blocked(&self, lane: LaneId) -> bool {
         let (Some(window), Some(lane)) = (self.limits.window, self.lanes.get(&lane)) else { return false };

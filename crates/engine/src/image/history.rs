@@ -28,7 +28,8 @@ use crate::{
 pub(super) enum Known {
     /// By a listing that began then.
     Listed(Permission, Instant),
-    /// By a response to our own write, which was applied then or later.
+    /// By a response to our own write. Has the time when the response arrived or, for the operation that the write
+    /// completes, when the write began.
     Written(Permission, Instant),
 }
 
@@ -38,8 +39,9 @@ pub(super) enum Known {
 pub(super) struct History {
     /// The last accepted write, and when its response arrived.
     accepted: Option<(Permission, Instant)>,
-    /// Writes after the accepted one that may have been applied, at that moment at the latest: a list was refused, or there
-    /// was no response. The permission is `None` if they requested different ones.
+    /// Writes besides the accepted one that may have been applied, at that moment at the latest: a list was refused, there
+    /// was no response, or another writer may have changed the account since. The permission is `None` if they requested
+    /// different ones.
     maybe_applied: Option<(Option<Permission>, Instant)>,
     /// Writes without a response: they may still take effect until that moment.
     in_doubt: Option<(Permission, Instant)>,
@@ -161,7 +163,7 @@ impl History {
     }
 
     /// When it no longer matters: nothing is in doubt, and any listing that began before our last write is too old to use.
-    fn expires(&self, read_lag: Millis) -> Instant {
+    pub(super) fn expires(&self, read_lag: Millis) -> Instant {
         // The operation still needs it; it is cleared when the next one begins.
         if self.final_failure.is_some() {
             return Instant::NEVER;
@@ -250,6 +252,10 @@ impl Image {
         }
         // A later write has moved the moment, and has scheduled its own.
         if self.store.history(account).is_some_and(|history| history.expires(cx.limits.read_lag) > cx.now) {
+            return;
+        }
+        // If no listing comes before the operation ends, its outcome depends on what was sent for it, however long ago.
+        if self.may_be_applied(account) {
             return;
         }
         self.store.drop_history(account);

@@ -7,7 +7,6 @@ use super::{
     backlog::{CallFailure, Step},
     failure,
     store::{Account, HeldJob, ItemSource},
-    sync::Sync,
 };
 use crate::{
     arena::Key,
@@ -53,8 +52,11 @@ impl Image {
         }
         self.splits.clear();
         // Before the others: it is the barrier that they wait for.
-        if let Some(job) = self.sync.as_ref().map(Sync::job) {
-            self.fail_sync(cx, job, &failures.not_attempted);
+        match self.sync.as_ref().map(|sync| (sync.job(), sync.is_unbegun())) {
+            Some((job, true)) => self.fail_sync(cx, job, &failures.not_attempted),
+            // Its items end as those of all other jobs: a write in doubt was attempted.
+            Some((job, false)) => self.sync_done(job),
+            None => {}
         }
         self.fail_unfinished(cx, failures);
         while let Some(job) = self.admission.begin_next() {

@@ -86,7 +86,7 @@ impl Listing {
         Self { began: call.began, accounts, absence }
     }
 
-    /// When its request began. It shows a state from then or later, or from up to the read lag before.
+    /// When its request began. It shows a state that is at most the read lag older than that.
     pub(super) const fn began(&self) -> Instant {
         self.began
     }
@@ -300,7 +300,7 @@ impl Image {
         self.work_off(cx);
     }
 
-    /// All accounts that waited for a listing are decided again.
+    /// All accounts that waited for a listing were decided again: continues with splits, early outcomes and a SYNC.
     pub(super) fn listing_decided(&mut self, cx: &mut Context<'_>) {
         self.drop_done_members(cx);
         self.check_early_outcomes(cx);

@@ -165,7 +165,7 @@ impl Image {
         self.decide(cx, account);
     }
 
-    /// Fails the operation, by a listing if a write for it may have been applied.
+    /// Fails the operation. If a write for it may have been applied, a listing decides first.
     pub(super) fn fail_unless_applied(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
         if self.may_be_applied(account) {
             self.set_final_failure(cx, account, failure);
@@ -199,8 +199,8 @@ impl Image {
         self.close_front(cx, account, state);
     }
 
-    /// Ends the operation after the response to its write showed that the account is in the requested state. It was when the
-    /// write was applied: a call of an earlier worker may have changed it before the response.
+    /// Ends the operation after the response to its write showed that the account is in the requested state. This is known
+    /// as of the beginning of the write: a call of an earlier worker may have changed the account between write and response.
     ///
     /// `write` is that write if it was accepted.
     pub(super) fn finish_by_response(
@@ -292,7 +292,9 @@ impl Image {
         self.set_front(account, self.store.first_open(from));
         // The tries belong to the operation, so the next one starts with none.
         self.store.reset_counts(account);
-        if self.store.get_history_mut(account).is_some_and(|history| history.clear_final_failure()) {
+        let Some(history) = self.store.get_history_mut(account) else { return };
+        // The operation that ended may have kept it longer than the writes need it.
+        if history.clear_final_failure() || history.expires(cx.limits.read_lag) <= cx.now {
             self.schedule_forgetting(cx, account);
         }
     }
@@ -349,7 +351,8 @@ impl Image {
         }
     }
 
-    /// Whether an open item belongs to the operation at the front, by its permission.
+    /// Whether an open item requests the same change as the operation at the front. It may also stand behind an opposite
+    /// item.
     fn is_in_operation(&self, item: Key<Item>) -> bool {
         let item = self.store.item(item);
         self.store.requested(item.account()) == Some(item.permission())

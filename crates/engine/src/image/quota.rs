@@ -48,7 +48,7 @@ enum Count {
 }
 
 impl Quota {
-    /// The cap as last observed.
+    /// Returns the observed cap while it is valid, otherwise the larger of the first guess and the number that was seen.
     pub(super) fn cap(&self, first_guess: u32, now: Instant) -> u32 {
         match &self.observed {
             Some(observed) if observed.until > now => observed.cap,
@@ -151,7 +151,7 @@ impl Image {
         if count == Count::Incomplete {
             return;
         }
-        // The number that was seen before contradicts the observed cap, and would win.
+        // The number that was seen before contradicts the observed cap, and would count again when that expires.
         self.quota.seen = 0;
         self.quota.singles = 0;
         self.quota.list_max = None;

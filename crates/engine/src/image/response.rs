@@ -126,7 +126,6 @@ impl Image {
                 let reaction = cx.lane.reaction_to(class, call);
                 // Also for accounts that no longer request this change: the write may have been applied to them.
                 self.note_refused(cx, permission, &members, reaction.applied);
-                // The refusal is about all that were sent, also those that no longer request this change.
                 let sent = members.len();
                 let members = self.still_requested(cx, permission, members);
                 if members.len() < sent && reaction.concerns == Concerns::List {
@@ -162,7 +161,8 @@ impl Image {
         self.make_ready(cx, members);
     }
 
-    /// The accounts of a write that still request its permission. Others do after the lane was lost, and are decided again.
+    /// Returns the accounts of a write that still request its permission. After the lane was lost some may not; these are
+    /// decided again.
     fn still_requested(
         &mut self,
         cx: &mut Context<'_>,
@@ -337,8 +337,8 @@ impl Image {
         }
     }
 
-    /// Fails every operation of an image, or those of one permission, that is not in flight. Jobs whose accounts that call did
-    /// not contain are not given its RequestId.
+    /// Fails the operations of an image that are not in flight: all of them, or those of one permission. A job with no
+    /// account in `call` is not given its RequestId.
     pub(super) fn fail_image(
         &mut self,
         cx: &mut Context<'_>,

@@ -25,9 +25,10 @@ use crate::{
 /// | a failure without a named cause | a pause | the whole list, or a single account |
 /// | the second such failure in a row | a pause | each half, as a split of its own |
 /// | a refusal for one account | a listing, which drops members that are done | the first half |
-/// | a drawn sample | the same | the sampled accounts alone, then as before |
+/// | one of the last two, with a sample | the same | the sampled accounts alone, then as without a sample |
 ///
-/// Members that an accepted or refused part releases become ready. A split ends when it has no members.
+/// When a part is refused or fails, the members that were not sent become ready. When it is accepted, they stay in the
+/// split, which ends when it has no members.
 #[derive(Debug)]
 pub(super) struct Split {
     permission: Permission,
@@ -396,8 +397,8 @@ impl Image {
         sample.tried.iter().any(|&tried| self.store.stage(tried).is_some_and(is_undecided))
     }
 
-    /// Looks at samples whose accounts are all decided: if all were refused and no write was ever accepted, the rest of the
-    /// list fails too.
+    /// Ends samples whose accounts are all decided, and all samples once a write was accepted. If every account of a sample
+    /// was refused and no write was ever accepted, the rest of the list fails too.
     pub(super) fn settle_samples(&mut self, cx: &mut Context<'_>) {
         let mut refused_lists = Vec::new();
         let mut splits = core::mem::take(&mut self.splits.lists);

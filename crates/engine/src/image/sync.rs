@@ -26,15 +26,17 @@ pub(super) struct Sync {
     phase: Phase,
     /// When it began: earlier listings are not used.
     since: Instant,
-    /// How often the last listing showed something to send again.
+    /// How often its outcomes were compared with a last listing.
     rounds: u32,
     /// Accounts in the last listing that were neither requested nor in the first one.
     strangers: Vec<AccountId>,
 }
 
+/// The progress of a SYNC.
+///
 /// | from | to | when |
 /// |---|---|---|
-/// | `First` | `Working` | its first listing arrived, and within the cancel limit |
+/// | `First` | `Working` | its first listing arrived, and its cancels are within the cancel limit |
 /// | `First` | `Over` | it cannot begin |
 /// | `Working` | `Last` | all its items have outcomes |
 /// | `Working` | `Over` | the same, and nothing was sent |
@@ -54,6 +56,11 @@ enum Phase {
 impl Sync {
     pub(super) const fn job(&self) -> Key<HeldJob> {
         self.job
+    }
+
+    /// Whether it waits for its first listing, and has no items yet.
+    pub(super) fn is_unbegun(&self) -> bool {
+        self.phase == Phase::First
     }
 }
 
@@ -121,11 +128,11 @@ impl Image {
                 let refused = cannot_begin(refused.failure());
                 return self.fail_sync(cx, job, &refused);
             }
-            // Its writes were accepted: without a listing their responses count.
+            // All its items have outcomes already: without a listing, these stand.
             (Phase::Last, Some(_)) => return self.sync_done(job),
             _ => {}
         }
-        // A SYNC also undoes what other programs did until now, so an earlier listing is too old.
+        // A SYNC also undoes what other programs did before it began, so an earlier listing is too old.
         let from = self.reliable_from(cx).max(since);
         let Some(listing) = self.listings.since(from) else {
             return self.want_sync_listing(cx);
@@ -178,7 +185,8 @@ impl Image {
         }
     }
 
-    /// Compares the outcomes with the last listing. What does not agree is sent again, at most `attempts` times.
+    /// Compares the outcomes with the last listing. What does not agree is sent again, or fails at comparison number
+    /// `attempts`.
     fn check_sync(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>, listed: &[AccountId]) {
         let mut disagree = Vec::new();
         let mut named = Vec::new();
@@ -223,7 +231,8 @@ impl Image {
         self.decide(cx, account);
     }
 
-    fn sync_done(&mut self, job: Key<HeldJob>) {
+    /// Ends a SYNC with the outcomes of its items.
+    pub(super) fn sync_done(&mut self, job: Key<HeldJob>) {
         self.set_phase(Phase::Over);
         self.finished.push_back(job);
     }

@@ -83,8 +83,8 @@ impl Image {
 
     /// Whether a call of an earlier worker may still contradict an outcome that is known in this way.
     ///
-    /// It cannot if it rests on a response to our own write for an image without redelivered jobs: no other worker
-    /// worked on it. A listing may be contradicted, even one that shows our own write: it may show the state from before an
+    /// It cannot contradict a change that a response to our own write showed, if no job of the image was redelivered: no
+    /// other worker worked on it. A listing may be contradicted, even one that shows our own write: it may show the state from before an
     /// earlier worker changed it back.
     pub(super) fn is_early(&self, cx: &Context<'_>, done: Done, known: Known) -> bool {
         let Some(check_from) = cx.takeover_check_from() else { return false };
@@ -94,7 +94,8 @@ impl Image {
         is_concerned && known.since() < safe_from
     }
 
-    /// From when on a listing shows no state from before the lane came up, if this one may.
+    /// Returns from when on a listing shows no state from before the lane came up; `None` if `known` cannot show such a
+    /// state.
     pub(super) fn assumed_until(cx: &Context<'_>, known: Known) -> Option<Instant> {
         let shown_from = cx.lane.up_at + cx.limits.read_lag;
         (cx.has_takeover_checks() && known.is_listed() && known.since() < shown_from).then_some(shown_from)

@@ -81,7 +81,7 @@ pub(crate) enum Change {
     Opened,
     /// The key is permitted some calls: what it was refused is tried again.
     Permitted,
-    /// The endpoint does not respond: failures since then do not count.
+    /// The endpoint does not respond: the failed tries so far do not count.
     Outage,
     RefreshCredential,
 }
@@ -145,7 +145,7 @@ impl Lane {
         self.limits = limits;
         if self.service != Service::Ended {
             // The lane was up already: its pace and its state continue.
-            // Restarting the pace would allow a burst at each reload.
+            // Restarting the pace would forget a rate that throttling has lowered.
             for kind in Kind::ALL {
                 self.slots[kind as usize].set_limit(limits.rate_of(kind));
             }

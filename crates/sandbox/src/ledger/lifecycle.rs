@@ -81,7 +81,7 @@ impl Attributes {
 }
 
 impl Ledger {
-    /// Whether an image is in the ledger, in any region.
+    /// Whether an image is in the ledger, in any region, or was deleted from an open world.
     #[must_use]
     pub fn contains(&self, image: ImageId) -> bool {
         self.images.contains_key(&image) || self.deleted.contains(&image)

@@ -88,10 +88,11 @@ pub struct Config {
     pub state: Option<SavedState>,
     /// The faults at the start.
     pub faults: Faults,
-    /// The delay of each response.
+    /// The delay of each response of the API, not of the admin interface or the metadata service.
     pub latency: Duration,
-    /// The limit in requests per second of each sharing action and key; 0 is unlimited. DescribeImages has four times the
-    /// limit; the actions of STS have their documented limits.
+    /// The limit in requests per second, by key, of each action that lists or changes shares, or that creates, copies,
+    /// changes or deletes images; 0 makes all actions unlimited. DescribeImages has four times the limit; the other
+    /// actions have their documented limits.
     pub rps: u32,
     /// The protocol of the address.
     pub scheme: Scheme,

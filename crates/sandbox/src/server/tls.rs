@@ -60,8 +60,8 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// Returns an acceptor for a server with these names. For a regional name of the API, which is not in any list, it
-    /// issues a certificate when a client requests the name.
+    /// Returns an acceptor for a server with these names. When a client requests a name of the API or of the metadata
+    /// service, it issues a certificate for that name: regional names are in no list.
     pub(super) fn acceptor(self: &Arc<Self>, names: Vec<String>) -> Result<TlsAcceptor, CertificateError> {
         let resolver = Resolver { default: self.certificate(names)?, authority: Arc::clone(self) };
         let config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))

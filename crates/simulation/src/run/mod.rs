@@ -348,7 +348,7 @@ impl Run {
                 }
             }
             Event::Answer(process, call, outcome) => {
-                self.checker.answered(process, call);
+                self.checker.answered(process, call, request_id(process, call), &outcome);
                 if let Some(process) = self.process(process) {
                     // What comes after it was given up brings a lane back no more.
                     let given_up = matches!(process.engine.lane_status(LANE), LaneStatus::GivenUp(_));

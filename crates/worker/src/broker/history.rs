@@ -82,7 +82,7 @@ pub struct HistoryReader {
 type Confirm = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
 
 impl Retention {
-    /// The size without another setting: 10 GiB, about 15 million reports of 50 accounts.
+    /// The size without another setting: 10 GiB, about 11 million reports of ten accounts.
     pub const DEFAULT_SIZE: Size = Size(10 << 30);
 
     /// Keeps reports until they are this old, or until the stream is this long.

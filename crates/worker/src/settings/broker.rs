@@ -50,7 +50,8 @@ section! {
         management_url_file: Option<PathBuf> = None, file_path("a file with the address").optional();
         /// The most jobs that a lane holds at once. It builds requests from these jobs. The maximum is that of AMQP
         prefetch: u16 = 10_000, whole(1..=65_535, "jobs"), variables &["IMAGESHARE_PREFETCH"];
-        /// The interval of heartbeats. Broker and worker consider each other dead after twice this time without data
+        /// The interval of heartbeats. Broker and worker consider each other dead after twice this time without data. A
+        /// worker releases a lane after this time without data
         heartbeat: Duration = 10 * SECOND, whole_seconds(SECOND..=60 * SECOND);
         /// How long a job may be held before its lane is requeued. The broker closes the channel after 30m
         lease: Duration = 20 * 60 * SECOND, duration(SECOND..=25 * 60 * SECOND);

@@ -19,8 +19,8 @@ const TENTH: Duration = Duration::from_millis(100);
 section! {
     /// How the API is reached.
     HttpSettings from RawHttp () {
-        /// For a connection with the proxy's tunnel and TLS; at most `http.call_timeout`. A DNS lookup may take the rest of
-        /// `http.call_timeout`, and at least half of it
+        /// For a connection, including the proxy's tunnel and TLS; at most `http.call_timeout`. A DNS lookup may take
+        /// `http.call_timeout` minus this time, or half of `http.call_timeout` if that is longer
         connect_timeout: Duration = TimeOuts::default().connect, duration(TENTH..=60 * SECOND);
         /// For a whole call
         call_timeout: Duration = TimeOuts::default().call, duration(TENTH..=600 * SECOND);

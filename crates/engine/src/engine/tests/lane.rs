@@ -351,6 +351,41 @@ fn interrupted_sync_before_last_listing_is_settled() {
 }
 
 #[test]
+fn interrupted_sync_reports_write_in_doubt() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let sync = kit.job(Mode::Sync, 0, [1, 2]);
+    kit.list([2]);
+    kit.write(Permission::Share);
+    kit.input(Input::Drain);
+    kit.lose();
+    assert_eq!(kit.outcomes(sync), ["Local.NoAnswer", "unchanged"]);
+    assert_eq!(kit.engine.jobs(), 0);
+}
+
+#[test]
+fn old_write_in_doubt_is_not_called_unattempted() {
+    let mut kit =
+        Kit::new(Policy::COMMAND, LimitValues { closed_for: Millis::from_secs(600), ..LimitValues::default() });
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.lose();
+    kit.write(Permission::Share);
+    kit.refuse("UnauthorizedOperation");
+    // Longer than the write lag and the age of a listing.
+    let lost = kit.now;
+    while kit.now < lost + 300_000 {
+        if kit.open.is_empty() {
+            kit.pass(Millis(1000));
+        } else {
+            kit.refuse("UnauthorizedOperation");
+        }
+    }
+    kit.input(Input::Drain);
+    assert_eq!(kit.outcomes(delivery), ["Local.NoAnswer"]);
+}
+
+#[test]
 fn job_after_drain_is_settled() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     kit.input(Input::Drain);
