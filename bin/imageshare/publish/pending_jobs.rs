@@ -1,11 +1,9 @@
 //! Published jobs that have no report yet.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use imageshare_worker::wire::{Identity, Images, JobImage, Known, Permission, Report};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// The most jobs that wait for a report. At this number, reading of further jobs pauses.
 const JOBS_MAX: usize = 1_000_000;
@@ -45,9 +43,8 @@ impl PendingJobs {
     /// arrive earlier than the confirm.
     pub(super) fn add(&self, identity: &Identity, lane: &str, accounts: u64) {
         let (jobs, changed) = &*self.0;
-        let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = |jobs: &mut Jobs| jobs.count >= JOBS_MAX;
-        let mut jobs = changed.wait_while(jobs, is_full).unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = jobs.lock();
+        changed.wait_while(&mut jobs, |jobs| jobs.count >= JOBS_MAX);
         let lane = jobs.lanes.iter().position(|name| name == lane).unwrap_or_else(|| {
             jobs.lanes.push(lane.to_owned());
             jobs.lanes.len() - 1
@@ -122,7 +119,7 @@ impl PendingJobs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Jobs> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock()
     }
 }
 

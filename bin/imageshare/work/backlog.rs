@@ -1,6 +1,8 @@
 //! Counts the reports that wait to be written, so that a slow reader of reports pauses the reading of jobs.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
 
 /// Above this many waiting bytes no further jobs are read. Jobs that were read before still add their reports.
 const WAITING_MAX: usize = 16 * 1024 * 1024;
@@ -25,14 +27,12 @@ impl Backlog {
     /// Blocks until the limit permits further jobs.
     pub(super) fn until_room(&self) {
         let (waiting, changed) = &*self.0;
-        let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // A poisoned lock still guards a valid number.
-        drop(changed.wait_while(waiting, |waiting| *waiting > WAITING_MAX).unwrap_or_else(PoisonError::into_inner));
+        changed.wait_while(&mut waiting.lock(), |waiting| *waiting > WAITING_MAX);
     }
 
     fn change(&self, to: impl FnOnce(usize) -> usize) {
         let (waiting, changed) = &*self.0;
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = waiting.lock();
         *waiting = to(*waiting);
         changed.notify_all();
     }
@@ -55,13 +55,13 @@ mod tests {
         let backlog = Backlog::default();
         let line: Arc<str> = "x".repeat(WAITING_MAX).into();
         let waiting = [backlog.add(Arc::clone(&line)), backlog.add(line)];
-        assert_eq!(*backlog.0.0.lock().unwrap(), 2 * WAITING_MAX, "each destination has its own line");
+        assert_eq!(*backlog.0.0.lock(), 2 * WAITING_MAX, "each destination has its own line");
         let reader = thread::spawn({
             let backlog = backlog.clone();
             move || backlog.until_room()
         });
         drop(waiting);
         reader.join().unwrap();
-        assert_eq!(*backlog.0.0.lock().unwrap(), 0);
+        assert_eq!(*backlog.0.0.lock(), 0);
     }
 }
