@@ -7,7 +7,7 @@ use imageshare_core::{
     ids::{AccountId, ImageId, RequestId},
 };
 use imageshare_engine::{
-    io::{Action, CallId, Outcome},
+    io::{Action, Answer, CallId, Outcome},
     job::{AccountOutcome, Job, Mode, Report, local},
     limits::LimitValues,
     policy::Unfinished,
@@ -49,7 +49,7 @@ pub struct Checker {
     full_at: BTreeMap<ImageId, u64>,
     /// When the lane last came to a process.
     up_at: u64,
-    /// When a call was last accepted.
+    /// When a call was last accepted that shows that the lane works.
     accepted_at: Option<u64>,
     deliveries: BTreeMap<usize, Deliveries>,
     /// Every call, by its request id.
@@ -64,6 +64,7 @@ pub struct Checker {
     internal_errors: bool,
     images_get_busy: bool,
     forbidden: bool,
+    keys_get_refused: bool,
     /// How often the key lost its permission.
     revocations: u32,
     is_key_doubtful: bool,
@@ -133,6 +134,7 @@ impl Checker {
             internal_errors: world.faults.may(InjectedFault::InternalError),
             images_get_busy: world.faults.may(InjectedFault::Busy),
             forbidden: world.faults.may(InjectedFault::Deployment),
+            keys_get_refused: world.faults.may(InjectedFault::Credential),
             // A refusal of an image may be held against a key that replaced another one and whose account is unknown.
             is_key_doubtful: world.may_be_denied
                 || (!world.finds_owners && world.faults.may(InjectedFault::Credential))
@@ -197,9 +199,11 @@ impl Checker {
         *self.listings_refused.entry(image).or_default() += 1;
     }
 
-    /// A call was accepted.
-    pub fn accepted(&mut self, now: u64) {
-        self.accepted_at = Some(now);
+    /// A call was accepted. A key that is refused for writes may still list: such a lane stays closed.
+    pub fn accepted(&mut self, now: u64, answer: &Answer) {
+        if !self.keys_get_refused || matches!(answer, Answer::Modified(_)) {
+            self.accepted_at = Some(now);
+        }
     }
 
     /// The lane comes to a process.

@@ -353,8 +353,10 @@ impl Run {
                     // What comes after it was given up brings a lane back no more.
                     let given_up = matches!(process.engine.lane_status(LANE), LaneStatus::GivenUp(_));
                     self.ended.coverage.outcome(&outcome);
-                    if matches!(outcome, Outcome::Accepted(_)) && !given_up {
-                        self.checker.accepted(self.now);
+                    if let Outcome::Accepted(answer) = &outcome
+                        && !given_up
+                    {
+                        self.checker.accepted(self.now, answer);
                     }
                 }
                 self.input_to(process, Input::Answer { call, outcome });
