@@ -5,7 +5,9 @@ use imageshare_engine::io::{CloseReason, Notice};
 /// Returns a notice of a lane as one line.
 pub(crate) fn text(lane: &str, notice: &Notice) -> String {
     match notice {
-        Notice::BatchReduced(batch) => format!("lane {lane}: the API accepts at most {batch} accounts per request"),
+        Notice::BatchReduced(batch) => {
+            format!("lane {lane}: the API refused a longer list; trying {batch} accounts per request")
+        }
         Notice::CannotList { image_id, code } => {
             format!("{image_id}: cannot list its shares ({code}); continuing without")
         }

@@ -39,6 +39,10 @@ impl Image {
             }
             Kind::ReadImage => {
                 if self.take_query(call.id) {
+                    // The state from before another worker had the lane fails no job of this one.
+                    if cx.is_from_before(call) {
+                        return self.query_again(cx.now);
+                    }
                     self.query_ended(cx, outcome);
                 }
             }

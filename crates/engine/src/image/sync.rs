@@ -67,6 +67,10 @@ impl Sync {
 impl Image {
     pub(super) fn begin_sync(&mut self, cx: &mut Context<'_>, job: Key<HeldJob>) {
         self.sync = Some(Sync { job, phase: Phase::First, since: cx.now, rounds: 0, strangers: Vec::new() });
+        // Its deadline came while it waited behind other jobs, when it had no accounts to fail.
+        if self.store.job(job).deadline() <= cx.now {
+            return self.fail_sync(cx, job, &failure(local::EXPIRED, "the job expired before it could begin", None));
+        }
         let cap = self.quota.cap(cx.limits.cap, cx.now);
         let mut requested = self.store.job(job).account_ids().to_vec();
         requested.sort_unstable();

@@ -47,7 +47,7 @@ impl Noticed<'_> {
     pub(crate) fn record(&self) {
         let lane = self.lane.name();
         match self.notice {
-            Notice::BatchReduced(batch) => info!(lane, batch, "API accepts no more accounts per request"),
+            Notice::BatchReduced(batch) => info!(lane, batch, "API refused a longer list; trying shorter ones"),
             Notice::CannotList { image_id, code } => {
                 warn!(lane, %image_id, %code, "cannot list the image's shares; continuing without");
             }

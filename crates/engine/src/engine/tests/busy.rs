@@ -95,6 +95,25 @@ fn busy_image_is_queried_after_takeover() {
 }
 
 #[test]
+fn state_from_before_takeover_fails_no_job() {
+    let mut kit = Kit::new(Policy::WORKER, LimitValues { window: Some(1), ..LimitValues::default() });
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse(BUSY);
+    kit.pass(Millis(200));
+    assert!(kit.call_is_question());
+    let (call, _) = kit.call();
+    kit.input(Input::LaneLost(LANE));
+    kit.pass(Millis::from_secs(50 * 60));
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    let delivery = kit.deliver(Job { redelivered: true, ..job(Mode::Share, 0, [1]) });
+    let outcome = Outcome::Accepted(Answer::Image(ImageReadiness::Pending("CREATING".into())));
+    kit.input(Input::Answer { call, outcome });
+    assert!(!kit.is_settled(delivery), "another worker may have found it ready since");
+}
+
+#[test]
 fn image_still_busy_after_takeover_fails_its_jobs() {
     let (mut kit, delivery) = kit_after_takeover();
     kit.pass(Millis(200));

@@ -8,7 +8,7 @@ use crate::{
     job::{Job, Mode},
     limits::LimitValues,
     policy::Policy,
-    time::Millis,
+    time::{Instant, Millis},
 };
 
 fn forced(accounts: impl IntoIterator<Item = u64>) -> Job {
@@ -31,6 +31,20 @@ fn sync_ends_with_listing_of_its_result() {
     assert_eq!(kit.outcomes(delivery), ["changed", "unchanged", "unchanged"]);
     let gone: Vec<_> = kit.report(delivery).cancelled.iter().map(|(_, outcome)| word(outcome)).collect();
     assert_eq!(gone, ["changed"]);
+}
+
+#[test]
+fn sync_that_expired_while_it_waited_lists_nothing() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let first = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    let sync = kit.deliver(Job { deadline: Some(Instant(kit.now + 1000)), ..job(Mode::Sync, 0, [1, 2]) });
+    kit.pass(Millis(2000));
+    kit.accept();
+    assert_eq!(kit.outcomes(first), ["changed"]);
+    assert_eq!(kit.outcomes(sync), ["Local.Expired", "Local.Expired"]);
+    assert!(kit.open.is_empty(), "{:?}", kit.open);
 }
 
 #[test]
