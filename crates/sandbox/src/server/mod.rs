@@ -24,8 +24,17 @@ mod state;
 mod tls;
 mod tunnel;
 
+/// The sandbox over real sockets, with a client that signs with the code of the verifier.
 #[cfg(test)]
-mod tests;
+mod tests {
+    mod core_client;
+    mod faults;
+    mod kit;
+    mod proxy;
+    mod refusals;
+    mod responses;
+    mod shutdown;
+}
 
 use std::{
     io,
