@@ -99,7 +99,7 @@ impl Image {
     /// The deadline of a SYNC that waits for its first listing has come: it fails. Other jobs have items, or begin later.
     pub(super) fn expire_unbegun(&mut self, cx: &Context<'_>, job: Key<HeldJob>) {
         if self.store.get_job(job).is_some_and(|job| !job.account_ids().is_empty()) && !self.admission.is_waiting(job) {
-            self.fail_sync(cx, job, &failure(local::EXPIRED, "the job expired before it could begin", None));
+            self.expire_sync(cx, job);
         }
     }
 }

@@ -39,11 +39,7 @@ impl Image {
             }
             Kind::ReadImage => {
                 if self.take_query(call.id) {
-                    // The state from before another worker had the lane fails no job of this one.
-                    if cx.is_from_before(call) {
-                        return self.query_again(cx.now);
-                    }
-                    self.query_ended(cx, outcome);
+                    self.query_ended(cx, call, outcome);
                 }
             }
         }
@@ -83,7 +79,11 @@ impl Image {
         }
     }
 
-    fn query_ended(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
+    fn query_ended(&mut self, cx: &mut Context<'_>, call: &EndedCall, outcome: Outcome) {
+        if cx.is_from_before(call) {
+            // The state from before another worker had the lane fails no job of this one.
+            return self.query_again(cx.now);
+        }
         match outcome {
             Outcome::Accepted(Answer::Image(state)) => self.image_seen(cx, &state),
             Outcome::Unanswered { .. } | Outcome::Skewed => self.query_again(cx.now),

@@ -69,7 +69,7 @@ impl Image {
         self.sync = Some(Sync { job, phase: Phase::First, since: cx.now, rounds: 0, strangers: Vec::new() });
         // Its deadline came while it waited behind other jobs, when it had no accounts to fail.
         if self.store.job(job).deadline() <= cx.now {
-            return self.fail_sync(cx, job, &failure(local::EXPIRED, "the job expired before it could begin", None));
+            return self.expire_sync(cx, job);
         }
         let cap = self.quota.cap(cx.limits.cap, cx.now);
         let mut requested = self.store.job(job).account_ids().to_vec();
@@ -265,6 +265,11 @@ impl Image {
             next = self.store.next_in_job(item);
         }
         self.finished.push_back(job);
+    }
+
+    /// Ends a SYNC whose deadline came before its first listing.
+    pub(super) fn expire_sync(&mut self, cx: &Context<'_>, job: Key<HeldJob>) {
+        self.fail_sync(cx, job, &failure(local::EXPIRED, "the job expired before it could begin", None));
     }
 
     fn set_phase(&mut self, phase: Phase) {
