@@ -36,6 +36,8 @@ pub(crate) struct Context<'a> {
 /// What an image sees of its lane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaneFacts {
+    /// Whether calls are made.
+    pub(crate) is_open: bool,
     /// The longest list that may be sent now.
     pub(crate) batch_max: usize,
     /// When the lane came up.

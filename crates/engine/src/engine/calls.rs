@@ -1,5 +1,7 @@
 //! Which image has its turn to call, and what follows from the end of a call.
 
+use alloc::vec::Vec;
+
 use super::Engine;
 use crate::{
     arena::Key,
@@ -31,14 +33,21 @@ impl Engine {
             return;
         }
         // A probe, or a lane that came up again, may have moved the slot since it was put on the schedule.
+        let mut declined = Vec::new();
         if self.lane(lane).slots(kind).next() <= now {
             // An image may have stopped wanting the call since it was queued. The slot then goes to the next one.
             while let Some(image) = self.lane(lane).slots_mut(kind).pop() {
                 self.images.entry(image).queued[kind as usize] = false;
-                if self.enter(image, |image, cx| image.wants(cx, kind)) && self.begin_call(image, kind, Purpose::Work) {
+                if !self.enter(image, |image, cx| image.wants(cx, kind)) {
+                    declined.push(image);
+                } else if self.begin_call(image, kind, Purpose::Work) {
                     break;
                 }
             }
+        }
+        // Its place in the queue may have been all that kept an image.
+        for image in declined {
+            self.reschedule(image);
         }
         self.arm(lane, kind);
     }

@@ -142,7 +142,7 @@ impl Engine {
                 }
                 Change::Permitted => self.for_images(lane, Image::retry_refused),
                 // The tries were used up by the endpoint and not by these accounts.
-                Change::Outage => self.for_images(lane, |image, _| image.forgive_attempts()),
+                Change::Outage => self.for_images(lane, |image, cx| image.forgive_attempts(cx)),
                 Change::RefreshCredential => self.commands.push_back(Command::RefreshCredential(lane)),
             }
         }
@@ -248,7 +248,7 @@ impl Engine {
         }
     }
 
-    fn for_images(&mut self, lane: LaneId, mut call: impl FnMut(&mut Image, &mut Context<'_>)) {
+    pub(super) fn for_images(&mut self, lane: LaneId, mut call: impl FnMut(&mut Image, &mut Context<'_>)) {
         for image in self.lane(lane).image_keys() {
             self.visit(image, &mut call);
         }

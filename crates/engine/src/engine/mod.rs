@@ -149,6 +149,9 @@ impl Engine {
             Input::Limits(limits) => {
                 self.limits = limits;
                 self.work.max = self.limits.work;
+                for lane in self.lanes.keys().copied().collect::<Vec<_>>() {
+                    self.for_images(lane, |image, cx| image.limits_changed(cx));
+                }
             }
             Input::Drain => {
                 self.draining = true;

@@ -129,8 +129,7 @@ impl Image {
             Step::Fail { permission, refused } if stage != Stage::InFlight => {
                 let requested = self.store.requested(account);
                 if requested.is_some() && (permission.is_none() || requested == *permission) {
-                    self.fail_front_by(cx, account, |job| refused.for_job(job));
-                    self.decide(cx, account);
+                    self.fail_with_image(cx, account, refused);
                 }
             }
             Step::OverQuota(failure) if stage == Stage::Ready(Permission::Share) => {
@@ -145,5 +144,27 @@ impl Image {
             }
             Step::Decide | Step::Fail { .. } | Step::OverQuota(_) => {}
         }
+    }
+
+    /// Fails the operation of an account, since its image was refused. If a write may have been applied, that one or an earlier
+    /// one, a listing decides first.
+    fn fail_with_image(&mut self, cx: &mut Context<'_>, account: Key<Account>, refused: &CallFailure) {
+        if !self.may_be_applied(account) {
+            self.fail_front_by(cx, account, |job| refused.for_job(job));
+            return self.decide(cx, account);
+        }
+        if self.store.history(account).is_some_and(|history| history.final_failure().is_some()) {
+            // A later refusal does not put its listing off.
+            return;
+        }
+        let mut jobs = Vec::new();
+        let mut next = self.store.front(account);
+        while let Some(item) = next {
+            jobs.push(self.store.item(item).job());
+            next = self.store.next_in_operation(item);
+        }
+        let is_of_all = jobs.into_iter().all(|job| self.store.job(job).was_last_in(refused.call));
+        let failure = if is_of_all { &refused.named } else { &refused.nameless };
+        self.set_final_failure(cx, account, failure.clone());
     }
 }

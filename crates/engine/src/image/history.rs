@@ -1,6 +1,6 @@
 //! What is known about an account: from our own writes, and from the newest listing.
 
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 
 use imageshare_core::Permission;
 
@@ -8,7 +8,7 @@ use super::{Image, store::Account};
 use crate::{
     arena::Key,
     context::Context,
-    job::Failure,
+    job::{Failure, local},
     limits::LISTING_AGE_MAX,
     time::{Instant, Millis},
 };
@@ -162,6 +162,11 @@ impl History {
         self.final_failure.take().is_some()
     }
 
+    /// An outage used up the tries. Returns whether the operation had failed by a missing response.
+    pub(super) fn forgive_final_failure(&mut self) -> bool {
+        self.final_failure.take_if(|last| *last.failure.code == *local::NO_ANSWER).is_some()
+    }
+
     /// When it no longer matters: nothing is in doubt, and any listing that began before our last write is too old to use.
     pub(super) fn expires(&self, read_lag: Millis) -> Instant {
         // The operation still needs it; it is cleared when the next one begins.
@@ -233,8 +238,10 @@ impl Image {
     /// accounts, leaves none.
     pub(super) fn may_be_applied(&self, account: Key<Account>) -> bool {
         let is_unknown = || self.store.history(account).is_some_and(History::is_any_unknown);
+        // An operation that began after the write in flight, for the opposite change, has none.
+        let is_in_flight = self.is_in_flight(account) && self.store.requested(account) == self.writes.permission();
         // A history alone is not enough: it may be that of an earlier operation, which has its own outcome.
-        self.is_in_flight(account) || (self.store.sends(account) > 0 && is_unknown())
+        is_in_flight || (self.store.sends(account) > 0 && is_unknown())
     }
 
     /// Schedules the moment when the history of an account no longer matters.
@@ -242,6 +249,20 @@ impl Image {
         let expires = self.store.history(account).map(|history| history.expires(cx.limits.read_lag));
         if let Some(at) = expires.filter(|&at| at < Instant::NEVER) {
             self.due.forget(at, account);
+        }
+    }
+
+    /// Schedules these moments again, since another read lag moves them.
+    pub(crate) fn limits_changed(&mut self, cx: &Context<'_>) {
+        for account in self.store.accounts().map(|(_, account)| account).collect::<Vec<_>>() {
+            self.schedule_forgetting(cx, account);
+        }
+    }
+
+    /// Forgets accounts of a write whose jobs were lost while it was in flight.
+    pub(super) fn forget_accounts(&mut self, cx: &Context<'_>, accounts: &[Key<Account>]) {
+        for &account in accounts {
+            self.forget_account(cx, account);
         }
     }
 
@@ -255,7 +276,7 @@ impl Image {
             return;
         }
         // If no listing comes before the operation ends, its outcome depends on what was sent for it, however long ago.
-        if self.may_be_applied(account) {
+        if self.is_in_flight(account) || self.may_be_applied(account) {
             return;
         }
         self.store.drop_history(account);

@@ -85,12 +85,17 @@ impl Image {
             // Each failure makes the next operation of the account the first, until none is left.
             while let Some(front) = self.store.front(account) {
                 debug_assert!(self.store.item(front).is_open(), "the front is an open item");
-                let last = self.store.history(account).and_then(|history| history.final_failure()).cloned();
+                let history = self.store.history(account);
+                let last = history.and_then(|history| history.final_failure()).cloned();
+                let is_in_doubt = history.is_some_and(|history| history.in_doubt_at(cx.now).is_some());
                 match (last, &busy) {
-                    (Some(last), _) => self.report_final_failure(cx, account, &last),
-                    (None, _) if self.may_be_applied(account) => self.fail_front(cx, account, &failures.no_answer),
-                    (None, Some(busy)) => self.fail_front_by(cx, account, |job| busy.for_job(job)),
-                    (None, None) => self.fail_front(cx, account, &failures.not_attempted),
+                    // While a write is in doubt, another one's refusal does not decide.
+                    (Some(last), _) if !is_in_doubt || *last.failure().code == *local::NO_ANSWER => {
+                        self.report_final_failure(cx, account, &last);
+                    }
+                    _ if self.may_be_applied(account) => self.fail_front(cx, account, &failures.no_answer),
+                    (_, Some(busy)) => self.fail_front_by(cx, account, |job| busy.for_job(job)),
+                    (_, None) => self.fail_front(cx, account, &failures.not_attempted),
                 }
             }
         }

@@ -209,6 +209,11 @@ impl Listings {
         self.waiting.push(account);
     }
 
+    /// Accounts that wait for the next listing. Some may have moved on.
+    pub(super) fn waiting(&self) -> &[Key<Account>] {
+        &self.waiting
+    }
+
     /// Failures during an outage do not count.
     pub(super) fn forgive_attempts(&mut self) {
         self.attempts = 0;
@@ -249,7 +254,8 @@ impl Image {
     pub(super) fn listing_failed(&mut self, cx: &mut Context<'_>, call: &EndedCall, failure: Arc<Failure>) {
         self.listings.attempts += 1;
         let attempts = self.listings.attempts;
-        if attempts < cx.limits.attempts {
+        // A try during an outage fails no SYNC: the next listing is requested once the lane is open.
+        if attempts < cx.limits.attempts || !cx.lane.is_open {
             self.listings.after = cx.now + cx.pause(attempts);
             self.listings.want(cx.now);
             return;

@@ -188,10 +188,16 @@ impl Image {
 
     /// Fails what has waited for the image for `image_wait`.
     pub(super) fn busy_due(&mut self, cx: &mut Context<'_>) {
+        let is_in_hand = self.in_hand();
         let Some(Obstacle::Busy(busy)) = &mut self.obstacle else { return };
         let wait = cx.lane.image_wait;
         // The response to a write in flight may show that the image is ready.
         if busy.since + wait > cx.now || self.writes.is_in_flight() {
+            return;
+        }
+        if !is_in_hand {
+            // It fails no job, and is found out again by the next write.
+            self.obstacle = None;
             return;
         }
         // The image may have become ready while another worker had the lane: a response from before fails no job.

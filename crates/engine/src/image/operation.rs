@@ -81,7 +81,10 @@ impl Image {
             Some(known) if is_requested(&known) => {
                 // Unchanged may be wrong here, and an opposite operation would leave no later listing to find out.
                 let assumed_until = Self::assumed_until(cx, known).filter(|_| self.is_opposite_behind(front));
-                if assumed_until.is_none() && known.since() + LISTING_AGE_MAX >= cx.now {
+                // No listing can contradict our own write before the read lag has passed.
+                let is_recent = known.since() + LISTING_AGE_MAX >= cx.now
+                    || (!known.is_listed() && known.since() + cx.limits.read_lag > cx.now);
+                if assumed_until.is_none() && is_recent {
                     self.finish_front(cx, account, known);
                     return Front::Ended;
                 }
@@ -137,7 +140,8 @@ impl Image {
                 self.finish_front(cx, account, known);
                 Front::Ended
             }
-            None if self.listings.refused(cx.now).is_none() => {
+            // Without calls the refusal is not the last word: a listing is tried again once the lane is open.
+            None if self.listings.refused(cx.now).is_none() || !cx.lane.is_open => {
                 self.check(account, last.from().max(cx.now));
                 Front::Waits
             }

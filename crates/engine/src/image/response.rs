@@ -163,6 +163,7 @@ impl Image {
             Outcome::Unanswered { sent: false, .. } | Outcome::Skewed => {}
         }
         self.make_ready(cx, members);
+        self.forget_accounts(cx, members);
     }
 
     /// Returns the accounts of a write that still request its permission. After the lane was lost some may not; these are
@@ -176,6 +177,7 @@ impl Image {
         let is_requested = |&member: &Key<Account>| self.store.requested(member) == Some(permission);
         let (still, strayed): (Vec<_>, Vec<_>) = members.into_iter().partition(is_requested);
         self.make_ready(cx, &strayed);
+        self.forget_accounts(cx, &strayed);
         still
     }
 
@@ -315,7 +317,7 @@ impl Image {
             [alone] => {
                 // A list of one cannot be shortened, so the code means something else.
                 self.store.set_stage(alone, Stage::Idle);
-                self.fail(cx, alone, tried.failure());
+                self.fail_unless_applied(cx, alone, tried.failure().clone());
             }
             _ => {
                 cx.effects.push(Effect::ListTooLong(tried.members().len()));

@@ -6,6 +6,7 @@ use imageshare_core::Permission;
 
 use super::{
     Image,
+    history::History,
     listing::Listing,
     store::{Account, Stage},
     write::Origin,
@@ -62,8 +63,8 @@ struct Sample {
     waiting: Vec<Key<Account>>,
     /// Those sent, decided or not.
     tried: Vec<Key<Account>>,
-    /// How many were finally refused.
-    refused: usize,
+    /// Those finally refused.
+    refused: Vec<Key<Account>>,
 }
 
 /// The lists of an image that are sent in parts, the newest last.
@@ -123,7 +124,7 @@ impl Split {
         let members = &mut self.members;
         // From the end to the beginning, so that removing one does not move the places of the next.
         let waiting = (0..SAMPLE_SIZE).rev().map(|n| members.remove(n * len / SAMPLE_SIZE)).collect();
-        self.sample = Some(Sample { waiting, tried: Vec::new(), refused: 0 });
+        self.sample = Some(Sample { waiting, tried: Vec::new(), refused: Vec::new() });
     }
 
     /// Takes out the members that are sent next.
@@ -407,12 +408,12 @@ impl Image {
             let is_undecided = self.is_any_undecided(sample);
             if self.writes.is_any_accepted() {
                 split.members.append(&mut sample.waiting);
-                if sample.refused > 0 || is_undecided {
+                if !sample.refused.is_empty() || is_undecided {
                     split.fault = Fault::Unknown;
                 }
                 split.sample = None;
             } else if sample.waiting.is_empty() && !is_undecided {
-                if sample.refused == SAMPLE_SIZE {
+                if sample.refused.len() == SAMPLE_SIZE {
                     refused_lists.push((core::mem::take(&mut split.members), split.permission, split.failure.clone()));
                 }
                 split.sample = None;
@@ -423,7 +424,7 @@ impl Image {
         for (members, permission, failure) in refused_lists {
             for member in members {
                 if self.is_in_split(member, permission) {
-                    self.fail(cx, member, &failure);
+                    self.fail_unless_applied(cx, member, failure.clone());
                 }
             }
         }
@@ -433,18 +434,29 @@ impl Image {
     pub(super) fn count_sample(&mut self, account: Key<Account>, code: &str) {
         for split in self.splits.lists.iter_mut().filter(|split| *split.failure.code == *code) {
             if let Some(sample) = split.sample.as_mut().filter(|sample| sample.tried.contains(&account)) {
-                sample.refused += 1;
+                sample.refused.push(account);
             }
         }
     }
 
     /// Failures during an outage do not count.
-    pub(crate) fn forgive_attempts(&mut self) {
+    pub(crate) fn forgive_attempts(&mut self, cx: &Context<'_>) {
         self.listings.forgive_attempts();
         for split in &mut self.splits.lists {
             split.failures = 0;
             for &member in &split.members {
                 self.store.forgive_attempts(member);
+            }
+        }
+        // An operation whose last try failed waits for a listing, and is tried again if that does not show it done.
+        for account in self.listings.waiting().to_vec() {
+            let history = self.store.contains(account).then(|| self.store.get_history_mut(account)).flatten();
+            if history.is_some_and(History::forgive_final_failure) {
+                self.store.forgive_attempts(account);
+                self.schedule_forgetting(cx, account);
+                for sample in self.splits.lists.iter_mut().filter_map(|split| split.sample.as_mut()) {
+                    sample.refused.retain(|&refused| refused != account);
+                }
             }
         }
     }

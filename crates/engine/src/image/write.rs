@@ -68,6 +68,11 @@ impl Writes {
         self.in_flight.is_some()
     }
 
+    /// The permission of the write in flight.
+    pub(super) fn permission(&self) -> Option<Permission> {
+        self.in_flight.as_ref().map(|write| write.permission)
+    }
+
     /// The write in flight ended.
     pub(super) fn end(&mut self, now: Instant, began: Instant) -> Option<Write> {
         self.last_ended = Some(now);

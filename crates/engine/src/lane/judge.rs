@@ -105,6 +105,10 @@ impl Lane {
                 CloseReason::Clock | CloseReason::Endpoint => true,
             };
             if is_good && serves {
+                if closed.reason == CloseReason::Endpoint && closed.failed_probes > 0 {
+                    // Also for the calls that were in flight when the outage was recognized.
+                    changes.push(Change::Outage);
+                }
                 self.open(changes);
                 changes.push(Change::Permitted);
             } else if judged.purpose == Purpose::Probe {

@@ -201,6 +201,7 @@ impl Lane {
 
     pub(crate) fn facts(&self, now: Instant, image_wait: Millis) -> LaneFacts {
         LaneFacts {
+            is_open: self.is_open(),
             batch_max: self.batch_max(),
             up_at: self.up_at,
             own_account: self.key.account(),

@@ -46,6 +46,25 @@ fn broken_image_fails_at_once() {
 }
 
 #[test]
+fn broken_image_lists_earlier_write_first() {
+    for (listed, outcome) in [(true, "changed"), (false, BUSY)] {
+        let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+        let delivery = kit.job(Mode::Share, 0, [1]);
+        kit.list([]);
+        kit.write(Permission::Share);
+        kit.lose();
+        let sent = kit.now;
+        kit.write(Permission::Share);
+        kit.refuse(BUSY);
+        kit.state(ImageReadiness::Broken("CREATEFAILED".into()));
+        assert!(!kit.is_settled(delivery));
+        kit.list(listed.then_some(1));
+        assert!(kit.now >= sent + 35_000, "write lag and read lag");
+        assert_eq!(kit.outcomes(delivery), [outcome]);
+    }
+}
+
+#[test]
 fn busy_image_fails_after_image_wait() {
     let (mut kit, delivery) = busy_kit();
     let mut questions = 0;
@@ -171,6 +190,68 @@ fn normal_image_that_refuses_is_tried_rarely() {
         kit.refuse(BUSY);
     }
     assert!(writes <= 9, "{writes} in two minutes");
+}
+
+#[test]
+fn busy_image_without_jobs_is_forgotten() {
+    let mut kit = Kit::new(Policy::WORKER, LimitValues::default());
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse(BUSY);
+    kit.state(ImageReadiness::Pending("CREATING".into()));
+    kit.input(Input::LaneLost(LANE));
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    kit.pass(Millis::from_secs(3 * 3600));
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.refuse(BUSY);
+    kit.state(ImageReadiness::Pending("CREATING".into()));
+    assert!(!kit.is_settled(delivery), "it has not waited");
+}
+
+#[test]
+fn interrupted_write_in_doubt_has_no_answer() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.lose();
+    kit.write(Permission::Share);
+    kit.refuse(BUSY);
+    kit.state(ImageReadiness::Broken("CREATEFAILED".into()));
+    kit.input(Input::Drain);
+    assert_eq!(kit.outcomes(delivery), ["Local.NoAnswer"]);
+}
+
+#[test]
+fn later_refusals_do_not_put_off_last_listing() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.lose();
+    let sent = kit.now;
+    kit.write(Permission::Share);
+    kit.refuse("FailedOperation.BYOLImageShareFailed");
+    for later in 2..30 {
+        kit.pass(Millis(2000));
+        if kit.is_settled(delivery) {
+            break;
+        }
+        kit.job(Mode::Share, 0, [later]);
+        kit.pass(Millis(500));
+        for (call, action) in std::mem::take(&mut kit.open) {
+            let outcome = match action {
+                Action::Modify { .. } => refused("FailedOperation.BYOLImageShareFailed"),
+                _ => Outcome::Accepted(Answer::Shares(Vec::new())),
+            };
+            kit.input(Input::Answer { call, outcome });
+        }
+    }
+    assert_eq!(kit.outcomes(delivery), ["FailedOperation.BYOLImageShareFailed"]);
+    assert!(kit.now <= sent + 40_000, "{}", kit.now - sent);
 }
 
 #[test]

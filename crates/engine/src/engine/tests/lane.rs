@@ -8,10 +8,10 @@ use super::kit::{Kit, LANE, NO_CHECKS, image_id, job};
 use crate::{
     LaneStatus,
     io::{Action, Answer, CloseReason, ImageReadiness, Input, Outcome},
-    job::Mode,
+    job::{Job, Mode},
     limits::{LaneLimits, LimitValues},
     policy::Policy,
-    time::Millis,
+    time::{Instant, Millis},
 };
 
 fn unanswered() -> Outcome {
@@ -64,7 +64,8 @@ fn one_image_needs_query_to_close() {
     assert!(kit.call_is_question());
     assert_eq!(kit.lane_status(), LaneStatus::Open);
     kit.state(ImageReadiness::Normal);
-    assert_eq!(kit.write(Permission::Share), [1], "the endpoint is well: on without reading");
+    kit.answer(unanswered());
+    assert_eq!(kit.write(Permission::Share), [1], "the endpoint works: on without reading");
     kit.accept();
     assert_eq!(kit.outcomes(delivery), ["changed"]);
 }
@@ -120,6 +121,84 @@ fn outage_uses_no_tries_of_writes() {
     for delivery in deliveries {
         assert_eq!(kit.outcomes(delivery), ["changed"]);
     }
+}
+
+#[test]
+fn outage_fails_neither_last_try_nor_listing() {
+    for mode in [Mode::Share, Mode::Sync] {
+        let limits = LimitValues { closed_for: Millis::from_secs(600), ..LimitValues::default() };
+        let mut kit = Kit::new(Policy::COMMAND, limits);
+        // The fifth failure in a row is both the last try and what makes the lane suspect.
+        let delivery = kit.job(mode, 0, [1]);
+        if mode == Mode::Share {
+            kit.list([]);
+        }
+        fail_until(&mut kit, 40_000);
+        assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Endpoint)), "{mode:?}");
+        kit.state(ImageReadiness::Normal);
+        kit.list([]);
+        assert_eq!(kit.write(Permission::Share), [1]);
+        kit.accept();
+        if mode == Mode::Sync {
+            kit.list([1]);
+        }
+        assert_eq!(kit.outcomes(delivery), ["changed"], "{mode:?}");
+    }
+}
+
+/// The write is the last try. It is in flight when the outage is recognized, or its image cannot be listed.
+#[test]
+fn last_try_is_forgiven_when_lane_opens() {
+    for is_listed in [true, false] {
+        let limits = LimitValues { attempts: 1, closed_for: Millis::from_secs(600), ..LimitValues::default() };
+        let mut kit = Kit::new(Policy::COMMAND, limits);
+        let delivery = kit.job(Mode::Share, 0, [1]);
+        if is_listed {
+            kit.list([]);
+        } else {
+            kit.refuse("UnauthorizedOperation");
+        }
+        kit.write(Permission::Share);
+        let (write, _) = kit.open.pop_first().unwrap();
+        for image in 1..=6 {
+            kit.job(Mode::Share, image, [1]);
+        }
+        fail_until(&mut kit, 20_000);
+        assert!(matches!(kit.lane_status(), LaneStatus::Closed(_, CloseReason::Endpoint)));
+        kit.input(Input::Answer { call: write, outcome: unanswered() });
+        assert!(!kit.is_settled(delivery));
+        while !kit.is_settled(delivery) {
+            answer_well(&mut kit, |_| true);
+            kit.pass(Millis(100));
+        }
+        assert_eq!(kit.outcomes(delivery), ["changed"], "{is_listed}");
+    }
+}
+
+#[test]
+fn image_of_expired_jobs_is_forgotten() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    kit.job(Mode::Share, 0, [1]);
+    for image in 1..9 {
+        kit.deliver(Job { deadline: Some(Instant(kit.now + 50)), ..job(Mode::Share, image, [1]) });
+    }
+    kit.pass(Millis::from_secs(2));
+    assert_eq!(kit.engine.lanes[&LANE].images().len(), 1);
+}
+
+#[test]
+fn write_without_jobs_leaves_no_account() {
+    let mut kit = Kit::new(NO_CHECKS, LimitValues::default());
+    kit.job(Mode::Share, 0, 0..50);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.input(Input::LaneLost(LANE));
+    kit.answer(unanswered());
+    kit.input(Input::LaneUp(LANE, LaneLimits::default()));
+    let other = kit.job(Mode::Share, 1, [1]);
+    kit.list([1]);
+    assert_eq!(kit.outcomes(other), ["unchanged"]);
+    assert_eq!(kit.engine.lanes[&LANE].images().len(), 1);
 }
 
 #[test]
@@ -441,7 +520,7 @@ fn suspected_lane_is_given_up_as_closed() {
 #[test]
 fn job_for_empty_closed_lane_is_probed() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
-    kit.deliver(crate::job::Job { deadline: Some(crate::time::Instant(5000)), ..job(Mode::Share, 0, [1]) });
+    kit.deliver(Job { deadline: Some(Instant(5000)), ..job(Mode::Share, 0, [1]) });
     kit.list([]);
     kit.write(Permission::Share);
     kit.refuse("AuthFailure.TokenFailure");

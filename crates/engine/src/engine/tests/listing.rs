@@ -98,6 +98,20 @@ fn refused_listing_is_noticed_once() {
 }
 
 #[test]
+fn own_write_decides_during_read_lag() {
+    let limits = LimitValues { read_lag: Millis::from_secs(120), ..LimitValues::default() };
+    let mut kit = Kit::new(Policy::COMMAND, limits);
+    kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.accept();
+    kit.pass(Millis::from_secs(60));
+    let again = kit.job(Mode::Share, 0, [1]);
+    assert_eq!(kit.outcomes(again), ["unchanged"]);
+    assert!(kit.open.is_empty(), "no listing could contradict the write");
+}
+
+#[test]
 fn failed_listing_is_tried_again() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
     let delivery = kit.job(Mode::Share, 0, [1]);

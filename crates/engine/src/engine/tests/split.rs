@@ -129,6 +129,28 @@ fn refused_sample_fails_the_whole_list() {
     assert!(kit.outcomes(delivery).iter().all(|word| *word == "InvalidParameterValue"));
 }
 
+/// The list was applied to all accounts except those of the sample.
+#[test]
+fn rest_of_refused_sample_is_listed_first() {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let delivery = kit.job(Mode::Share, 0, 0..17);
+    kit.list([]);
+    let whole = kit.write(Permission::Share);
+    kit.refuse("InvalidParameterValue");
+    let mut alone = Vec::new();
+    kit.list([]);
+    for _ in 0..8 {
+        alone.extend(kit.write(Permission::Share));
+        kit.refuse("InvalidParameterValue");
+    }
+    let applied: Vec<_> = whole.into_iter().filter(|account| !alone.contains(account)).collect();
+    assert!(!kit.is_settled(delivery));
+    kit.list(applied);
+    let words = kit.outcomes(delivery);
+    assert_eq!(words.iter().filter(|word| **word == "changed").count(), 9, "{words:?}");
+    assert_eq!(words.iter().filter(|word| **word == "InvalidParameterValue").count(), 8, "{words:?}");
+}
+
 #[test]
 fn list_that_fails_once_is_sent_again_whole() {
     let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
