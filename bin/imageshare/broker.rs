@@ -41,6 +41,7 @@ pub(crate) async fn connect(settings: &Settings, name: &str) -> Result<Connectio
 pub(crate) fn problem(url: &Url, error: &Error) -> Problem {
     let hint = match error {
         Error::Closed { code: NOT_FOUND, .. } => "\nhint: run imageshare topology --declare",
+        Error::TooManyHeld { .. } => "\nhint: use --limit, or drop or replay them with --all --yes",
         _ => "",
     };
     Problem::new(exit(error), format!("{url}: {error}{hint}"))
@@ -148,5 +149,6 @@ pub(crate) const fn exit(error: &Error) -> Exit {
         | Error::TimeOut { .. }
         | Error::Unreachable { .. }
         | Error::Untrusted { .. } => Exit::Unreachable,
+        Error::TooManyHeld { .. } => Exit::Failed,
     }
 }

@@ -97,8 +97,8 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> CommandResult
             lanes = work::open_lanes(&settings, &client, IfMissing::Wait) => lanes?,
         };
         let limits = watch_limits(management, &url, &settings);
-        let daemon = Daemon::start(settings, lanes, &client, url, arguments.declare, &status);
-        let reload = Reload { reader, flags, client, task: None };
+        let daemon = Daemon::start(settings, lanes, &client, url.clone(), arguments.declare, &status);
+        let reload = Reload { reader, flags, client, url, task: None };
         tokio::select! {
             never = manager.keep_alive(&status) => match never {},
             never = limits => match never {},
@@ -157,24 +157,39 @@ struct Reload {
     reader: SettingsReader,
     flags: Flags,
     client: Client,
+    /// The broker's address in use.
+    url: Url,
     /// The read in progress.
     task: Option<JoinHandle<Reread>>,
 }
 
-/// The settings, and the result of reading the root certificates again.
-type Reread = (Result<Settings, SettingsError>, Result<(), TlsError>);
+/// What was read again.
+struct Reread {
+    settings: Result<Settings, SettingsError>,
+    /// The result of reading the root certificates.
+    trust: Result<(), TlsError>,
+    /// Whether the broker's address differs, which may be in a file of its own.
+    has_other_url: bool,
+}
 
 impl Reload {
     /// Starts a read. Aborts an earlier one, which may return older settings.
     fn begin(&mut self) {
-        let (reader, flags, client) = (self.reader.clone(), self.flags.clone(), self.client.clone());
+        let (reader, flags, client, url) =
+            (self.reader.clone(), self.flags.clone(), self.client.clone(), self.url.clone());
         let read = move || {
             let settings = Settings::load(&flags, &Environment::of_process());
             let trust = if settings.is_ok() { client.reread_trust() } else { Ok(()) };
-            (settings, trust)
+            let has_other_url =
+                settings.as_ref().is_ok_and(|settings| !settings.broker.url().is_ok_and(|read| read == url));
+            Reread { settings, trust, has_other_url }
         };
         let task = tokio::spawn(async move {
-            let refused = |error: anyhow::Error| (Err(SettingsError::unreadable(error.to_string())), Ok(()));
+            let refused = |error: anyhow::Error| Reread {
+                settings: Err(SettingsError::unreadable(error.to_string())),
+                trust: Ok(()),
+                has_other_url: false,
+            };
             reader.read(read).await.unwrap_or_else(refused)
         });
         if let Some(earlier) = self.task.replace(task) {
@@ -218,7 +233,9 @@ async fn serve(
             ended = daemon.ended() => return end(ended.err().map(|error| error.to_string()), Exit::Failed, log),
             Some(()) = interrupts.recv() => break,
             Some(()) = hangups.recv() => reload.begin(),
-            (settings, trust) = reload.read() => daemon.reload(settings, trust).await,
+            Reread { settings, trust, has_other_url } = reload.read() => {
+                daemon.reload(settings, trust, has_other_url).await;
+            }
         }
     }
     manager.stopping();

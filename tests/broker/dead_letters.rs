@@ -172,3 +172,14 @@ fn slow_disk_brings_back_no_removed_letter() {
     dead(&vhost, &["drop", "--reason", "failed", "--limit", "380"]).run().check(0);
     assert_eq!(names(&dead(&vhost, &["list"]).run().check(0).json()), ids[380..]);
 }
+
+#[test]
+fn more_letters_than_can_be_held_fail() {
+    const HELD_MAX: usize = 65_535;
+    let vhost = with_dead_letters((0..=HELD_MAX).map(|number| (number.to_string().into_bytes(), properties())));
+    // No letter has a reason, so all stay.
+    let listed = dead(&vhost, &["list", "--reason", "failed"]).run().check(1);
+    assert!(listed.stderr.contains("more than 65535 dead letters stay in the queue"), "{}", listed.stderr);
+    dead(&vhost, &["drop", "--limit", "1"]).run().check(0);
+    assert_eq!(dead(&vhost, &["list"]).run().check(0).json().len(), HELD_MAX);
+}

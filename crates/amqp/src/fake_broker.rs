@@ -31,11 +31,13 @@ pub struct BrokerLimits {
     pub channel_max: u16,
     /// Bytes of a frame; 0 means no limit.
     pub frame_max: u32,
+    /// Seconds between heartbeats; 0 means that the client decides.
+    pub heartbeat: u16,
 }
 
 impl Default for BrokerLimits {
     fn default() -> Self {
-        Self { channel_max: 0, frame_max: FRAME_MAX }
+        Self { channel_max: 0, frame_max: FRAME_MAX, heartbeat: 60 }
     }
 }
 
@@ -122,8 +124,8 @@ async fn read(client: &mut TcpStream) -> std::io::Result<(u16, Option<AMQPClass>
 fn opening(method: &AMQPClass, limits: BrokerLimits) -> Option<AMQPClass> {
     let answer = match method {
         AMQPClass::Connection(connection::AMQPMethod::StartOk(_)) => {
-            let BrokerLimits { channel_max, frame_max } = limits;
-            let tune = connection::Tune { channel_max, frame_max, heartbeat: 60 };
+            let BrokerLimits { channel_max, frame_max, heartbeat } = limits;
+            let tune = connection::Tune { channel_max, frame_max, heartbeat };
             AMQPClass::Connection(connection::AMQPMethod::Tune(tune))
         }
         AMQPClass::Connection(connection::AMQPMethod::Open(_)) => {

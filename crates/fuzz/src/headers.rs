@@ -43,8 +43,8 @@ const BEFORE_PROPERTIES: [u8; 12] = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
 /// How deep tables and lists are left in each other.
 const DEPTH_MAX: u32 = 16;
 
-/// Bytes of the headers of a dead letter, ours among them. A frame has room for 128 KiB.
-const HEADERS_LEN_MAX: usize = 40 * 1024;
+/// Bytes of the headers of a dead letter, ours among them. A frame may have only 8 KiB, also for six short texts.
+const HEADERS_LEN_MAX: usize = 6 * 1024;
 
 /// Bytes of a body that is kept whole, and of a longer one.
 const BODY_LEN_MAX: usize = 1024 * 1024;

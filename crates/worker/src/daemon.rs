@@ -105,8 +105,14 @@ impl Daemon {
     }
 
     /// Applies the settings that may change while it runs: the limits of the engine and of the lanes, and which lanes are paused. Loads all credentials
-    /// again. Invalid settings change nothing. `trust` is the result of reading the trusted authorities again.
-    pub async fn reload(&mut self, settings: Result<Settings, SettingsError>, trust: Result<(), TlsError>) {
+    /// again. Invalid settings change nothing. `trust` is the result of reading the trusted authorities again, and
+    /// `has_other_url` whether the broker's address differs.
+    pub async fn reload(
+        &mut self,
+        settings: Result<Settings, SettingsError>,
+        trust: Result<(), TlsError>,
+        has_other_url: bool,
+    ) {
         let settings = match settings {
             Ok(settings) => settings,
             Err(error) => {
@@ -115,9 +121,9 @@ impl Daemon {
             }
         };
         if let Err(error) = trust {
-            events::ReloadFailed { problem: &error.to_string() }.record();
+            events::TrustKept { problem: &error.to_string() }.record();
         }
-        let needs_restart = is_fixed_part_different(&self.settings, &settings);
+        let needs_restart = has_other_url || is_fixed_part_different(&self.settings, &settings);
         // Added and removed lanes take effect after a restart.
         for lane in &mut self.lanes {
             if let Some(of) = settings.lanes.iter().find(|of| of.name == lane.name) {
@@ -196,4 +202,5 @@ fn is_fixed_part_different(old: &Settings, new: &Settings) -> bool {
         || old.http != new.http
         || old.outside != new.outside
         || old.admin != new.admin
+        || old.readiness != new.readiness
 }

@@ -22,7 +22,8 @@ pub struct TimeOuts {
     pub connect: Duration,
     /// For any other call.
     pub call: Duration,
-    /// The requested heartbeat, in whole seconds, at least one. A peer that is silent for twice as long is dead.
+    /// The heartbeat, in whole seconds, at least one: the requested one, or in an open connection of a lane the agreed one. A
+    /// peer that is silent for twice as long is dead.
     pub heartbeat: Duration,
 }
 

@@ -63,6 +63,8 @@ pub struct DeadLetters {
     /// Consumers that existed before.
     others: u32,
     left: u32,
+    /// Delivered and not settled.
+    held: u16,
     is_any_settled: bool,
     url: Url,
     name: String,
@@ -126,23 +128,29 @@ impl DeadLetters {
         );
         let consumer = bounded(time_outs.call, "basic.consume", consume).await?;
         let (others, left, name) = (queue.consumer_count(), queue.message_count(), name.to_owned());
-        Ok(Self { connection, channel, consumer, others, left, is_any_settled: false, url: url.clone(), name })
+        Ok(Self { connection, channel, consumer, others, left, held: 0, is_any_settled: false, url: url.clone(), name })
     }
 
     /// Returns the next letter, or `None` after all that were in the queue at the beginning.
     ///
     /// # Errors
-    /// If the connection fails. The broker then requeues all that were not settled.
+    /// If 65,535 are held and there are more, or the connection fails. The broker then requeues all that were not settled.
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, Error> {
         if self.left == 0 {
             return Ok(None);
+        }
+        if self.held == HELD_MAX {
+            return Err(Error::TooManyHeld { held: HELD_MAX });
         }
         self.left -= 1;
         let call = "basic.deliver";
         let is_alone = self.others == 0;
         let quiet = if is_alone { QUIET_ALONE } else { QUIET };
         match timeout(quiet, self.connection.next_delivery(&mut self.consumer)).await {
-            Ok(Some(Ok(delivery))) => Ok(Some(DeadLetter::new(delivery))),
+            Ok(Some(Ok(delivery))) => {
+                self.held += 1;
+                Ok(Some(DeadLetter::new(delivery)))
+            }
             Ok(Some(Err(error))) => Err(Error::from_call(call, &error)),
             Ok(None) => Err(Error::Lost { call, detail: "the consumer was ended".to_owned() }),
             // Fewer than were counted must not pass for all of them.
@@ -161,6 +169,7 @@ impl DeadLetters {
         if !bounded(self.connection.time_outs().call, call, ack).await? {
             return Err(Error::Lost { call, detail: "the ack was not sent".to_owned() });
         }
+        self.held -= 1;
         self.is_any_settled = true;
         Ok(())
     }

@@ -5,7 +5,10 @@
 //! intervals. It has a connection of its own, since the broker closes the channel if a queue is missing, and that must end no
 //! subscription.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use prometheus::Gauge;
 use tokio::{
@@ -51,13 +54,12 @@ pub(crate) async fn watch_depths(
             // No message arrives on it, so it needs no room for bodies.
             let room = Arc::new(Semaphore::new(0));
             let failed = match LaneConnection::open(&url, &name, time_outs, room).await {
-                Ok(connection) => {
-                    pauses.reset();
-                    ask_all(connection, &mut queues).await
+                Ok(connection) => ask_all(connection, &mut queues, &mut pauses).await,
+                Err(error) => {
+                    queues.iter().for_each(WatchedQueue::forget);
+                    error
                 }
-                Err(error) => error,
             };
-            queues.iter().for_each(WatchedQueue::forget);
             let pause = pauses.after(&failed);
             events::DepthsUnknown { detail: &failed, pause }.record();
             sleep(pause).await;
@@ -71,29 +73,36 @@ pub(crate) async fn watch_depths(
 }
 
 /// Asks for all depths, again and again, until the connection fails.
-async fn ask_all(mut connection: LaneConnection, queues: &mut [WatchedQueue<'_>]) -> Error {
+async fn ask_all(mut connection: LaneConnection, queues: &mut [WatchedQueue<'_>], pauses: &mut Pauses) -> Error {
     let (incoming, outgoing) = connection.split();
-    tokio::select! {
-        failed = ask(outgoing, queues) => failed,
+    let asked = AtomicUsize::new(0);
+    let failed = tokio::select! {
+        failed = ask(outgoing, queues, &asked, pauses) => failed,
         failed = end_of(incoming) => failed,
+    };
+    // The queue may be missing, for which the broker closes the channel. The next connection asks for the others first.
+    queues.rotate_left(asked.into_inner() + 1);
+    match &failed {
+        // The other depths are of this connection.
+        Error::Closed { .. } => queues.last().into_iter().for_each(WatchedQueue::forget),
+        _ => queues.iter().for_each(WatchedQueue::forget),
     }
+    failed
 }
 
-async fn ask(outgoing: &LaneWriter, queues: &mut [WatchedQueue<'_>]) -> Error {
+/// Asks for the depths. `asked` is the index of the queue that is being asked for.
+async fn ask(outgoing: &LaneWriter, queues: &[WatchedQueue<'_>], asked: &AtomicUsize, pauses: &mut Pauses) -> Error {
     let mut next_round = interval(outgoing.time_outs().heartbeat / PROOFS_PER_HEARTBEAT);
     loop {
         next_round.tick().await;
-        for nth in 0..queues.len() {
-            let Some(queue) = queues.get(nth).filter(|queue| queue.is_asked_for()) else { continue };
+        for (nth, queue) in queues.iter().enumerate().filter(|(_, queue)| queue.is_asked_for()) {
+            asked.store(nth, Relaxed);
             match outgoing.depth(&queue.name).await {
                 Ok(depth) => queue.gauge.set(depth.ready.into()),
-                Err(failed) => {
-                    // It may be missing. The next connection asks for the others first.
-                    queues.rotate_left(nth + 1);
-                    return failed;
-                }
+                Err(failed) => return failed,
             }
         }
+        pauses.reset();
     }
 }
 
@@ -122,5 +131,58 @@ impl<'a> WatchedQueue<'a> {
         if self.is_asked_for() {
             self.gauge.set(f64::NAN);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use imageshare_amqp::{encode_method, fake_broker::FakeBroker};
+    use lapin::protocol::{AMQPClass, channel, queue};
+
+    use super::*;
+
+    const MISSING: &str = "imageshare.jobs.a";
+
+    /// A broker without the queue of the first lane. The other queues have seven messages.
+    async fn broker() -> FakeBroker {
+        FakeBroker::start(|channel, received| {
+            let AMQPClass::Queue(queue::AMQPMethod::Declare(declare)) = received else { return vec![] };
+            let answer = if declare.queue.as_str() == MISSING {
+                let reply_text = "NOT_FOUND".into();
+                let close = channel::Close { reply_code: 404, reply_text, class_id: 0, method_id: 0 };
+                AMQPClass::Channel(channel::AMQPMethod::Close(close))
+            } else {
+                let (queue, message_count, consumer_count) = (declare.queue.clone(), 7, 0);
+                AMQPClass::Queue(queue::AMQPMethod::DeclareOk(queue::DeclareOk {
+                    queue,
+                    message_count,
+                    consumer_count,
+                }))
+            };
+            vec![encode_method(channel, &answer)]
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn missing_queue_hides_no_other_depth() {
+        let (broker, status) = (broker().await, Status::new(["a", "b"]));
+        let dead = &status.of_process().dead_letters_ready;
+        let dead_letters = WatchedQueue { name: topology::DEAD.to_owned(), gauge: dead, lane: None };
+        let mut queues: Vec<_> = status.lanes().map(WatchedQueue::of_lane).chain([dead_letters]).collect();
+        let mut pauses = Pauses::between_connections();
+        let mut longest = 0;
+        for _ in 0..8 {
+            let room = Arc::new(Semaphore::new(0));
+            let url = broker.url().parse().unwrap();
+            let connection = LaneConnection::open(&url, "test", TimeOuts::default(), room).await.unwrap();
+            let failed = ask_all(connection, &mut queues, &mut pauses).await;
+            assert!(matches!(failed, Error::Closed { code: 404, .. }), "{failed:?}");
+            longest = longest.max(pauses.after(&failed).as_millis());
+        }
+        assert_eq!(dead.get(), 7.0);
+        let depths: Vec<_> = status.lanes().map(|lane| lane.metrics.queue_ready.get()).collect();
+        assert!(depths[0].is_nan() && depths[1] == 7.0, "{depths:?}");
+        assert!(longest > 1000, "the pauses grow although connections open: {longest} ms");
     }
 }

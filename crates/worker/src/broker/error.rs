@@ -71,6 +71,14 @@ pub enum Error {
         /// The time-out.
         after: Duration,
     },
+    /// As many dead letters are held as AMQP allows, and there are more. Not an error of the broker.
+    #[error(
+        "more than {held} dead letters stay in the queue (expected at most that, since all are held until the end)"
+    )]
+    TooManyHeld {
+        /// How many are held.
+        held: u16,
+    },
     /// A certificate is not valid: the broker's, ours, or an authority. Another try fails too until it changes.
     #[error("no trusted connection to the broker: {detail}")]
     Untrusted {
@@ -97,6 +105,7 @@ impl Error {
             Self::ChannelMax { .. }
             | Self::FrameMax(_)
             | Self::Login(_)
+            | Self::TooManyHeld { .. }
             | Self::Unreachable { .. }
             | Self::Untrusted { .. } => "unreachable",
         }

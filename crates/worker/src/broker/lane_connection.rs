@@ -175,8 +175,10 @@ impl LaneConnection {
             _ => None,
         });
         opened.await?;
-        let pause = Duration::from_secs(heartbeat.into()) / 2;
-        let writer = tokio::spawn(write_all(write, Arc::clone(&shared), cut.clone(), pause)).abort_handle();
+        // The agreed one: after it the broker ends a silent connection, and gives the lane to another worker.
+        let heartbeat = Duration::from_secs(heartbeat.into());
+        let time_outs = TimeOuts { heartbeat, ..time_outs };
+        let writer = tokio::spawn(write_all(write, Arc::clone(&shared), cut.clone(), heartbeat / 2)).abort_handle();
         Ok(Self { incoming, outgoing: LaneWriter { shared, cut: cut.clone(), writer, time_outs, broker } })
     }
 
@@ -534,7 +536,19 @@ async fn within<T>(
 
 #[cfg(test)]
 mod tests {
+    use imageshare_amqp::fake_broker::{BrokerLimits, FakeBroker};
+
     use super::*;
+
+    #[tokio::test]
+    async fn lower_heartbeat_of_broker_counts() {
+        let limits = BrokerLimits { heartbeat: 4, ..BrokerLimits::default() };
+        let broker = FakeBroker::with_limits(limits, |_, _| vec![]).await;
+        let url = broker.url().parse().unwrap();
+        let room = Arc::new(Semaphore::new(0));
+        let connection = LaneConnection::open(&url, "test", TimeOuts::default(), room).await.unwrap();
+        assert_eq!(connection.time_outs().heartbeat, Duration::from_secs(4), "10 s were requested");
+    }
 
     #[test]
     fn lower_limit_counts_and_zero_is_none() {

@@ -5,9 +5,9 @@ use lapin::{
     types::{AMQPValue, FieldArray, FieldTable, ShortString},
 };
 
-/// Bytes of headers of a message that are passed on with it. With more, ours would not fit in a frame of AMQP, and a
-/// message that cannot be published would be redelivered forever.
-const HEADERS_LEN_MAX: usize = 32 * 1024;
+/// Bytes of headers of a message that are passed on with it. With more, they might not fit with ours in the shortest frame
+/// that a broker may allow, and a message that cannot be published would be sent forever.
+const HEADERS_LEN_MAX: usize = 3 * 1024;
 
 /// The prefix of our own headers.
 const OURS: &str = "imageshare-";

@@ -196,6 +196,7 @@ impl Lanes {
     /// Replaces settings of a lane, and loads its credential again. A different credential arrives as
     /// [`CredentialChange::Renewed`].
     pub(super) fn reload(&mut self, lane: LaneId, limits: LaneLimits, is_paused: bool) {
+        while self.tasks.try_join_next().is_some() {}
         let OpenLane { config, credentials } = &mut self.get_mut(lane).open;
         (config.limits, config.is_paused) = (limits, is_paused);
         let credentials = credentials.clone();
@@ -242,6 +243,15 @@ impl Lanes {
     fn credential_replaced<I>(&mut self, lane: LaneId, jobs: &mut JobsInHand<I>) {
         jobs.handle(Input::CredentialRefreshed(lane));
         self.read_owner(lane, jobs);
+        // A lane whose first key was that of this lane can use it now.
+        for id in self.ids() {
+            let loaded = self.get(id).open.credentials.newest().borrow().loaded.clone();
+            if let Some(loaded) = loaded.filter(|_| self.api(id).credential().is_none())
+                && self.shared_key(id, &loaded.credential, jobs).is_none()
+            {
+                self.renewed(id, loaded, jobs);
+            }
+        }
     }
 
     /// Informs the engine of the account of the credential that a lane signs with. If it cannot be identified, the lane

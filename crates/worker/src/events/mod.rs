@@ -23,6 +23,12 @@ pub(crate) struct ReloadFailed<'a> {
     pub(crate) problem: &'a str,
 }
 
+/// The trusted authorities could not be read again.
+pub(crate) struct TrustKept<'a> {
+    /// What is wrong: printable.
+    pub(crate) problem: &'a str,
+}
+
 impl Reloaded {
     pub(crate) fn record(&self) {
         info!("settings and credentials reloaded");
@@ -35,5 +41,11 @@ impl Reloaded {
 impl ReloadFailed<'_> {
     pub(crate) fn record(&self) {
         error!(problem = self.problem, "settings invalid; keeping the old ones");
+    }
+}
+
+impl TrustKept<'_> {
+    pub(crate) fn record(&self) {
+        error!(problem = self.problem, "trusted certificates not reloaded; keeping the old ones");
     }
 }

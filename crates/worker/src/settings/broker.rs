@@ -40,7 +40,7 @@ section! {
         /// `%2F` is a slash in a name, `%23` a `#` and `%3F` a `?` in a password. With `broker.client_certificate` and no
         /// user, the certificate logs in (EXTERNAL). Shown without its password
         url: Option<Url> = None, parsed(Url::EXPECTED).optional(), variables &[URL];
-        /// A file with that address, which is read when it is needed
+        /// A file with that address, which is read at the start
         url_file: Option<PathBuf> = None, file_path("a file with the address").optional();
         /// The broker's management interface, by which `check --connect` and a worker inspect policies. Shown without user
         /// and password. Over TLS the files `broker.ca_file` and `broker.client_certificate` count
@@ -85,7 +85,7 @@ pub struct Broker {
 /// Where the broker's address is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum UrlSource<U = Url> {
-    /// In a file, which is read when it is needed, as other secrets are.
+    /// In a file, which is read at the start.
     File(PathBuf),
     /// Here.
     Given(U),
