@@ -127,7 +127,7 @@ fn restart_or_memory_alarm_delays_publish() {
     let words = [
         "the job of line 2: message too long: ",
         "(expected at most 4096",
-        "jobs up to line 1 of the input are confirmed",
+        "jobs up to the one that begins on line 1 of the input are confirmed",
     ];
     check_exit(&vhost, &[], vec![job("a"), long, job("b")], 3, &words);
     let jobs = numbered(JOBS);

@@ -150,7 +150,8 @@ fn summary_text(
     if !counts.is_whole {
         text.push_str(&match counts.confirmed_through {
             Some(line) => format!(
-                "jobs up to line {line} of the input are confirmed; publish the later ones again (some may have arrived)\n"
+                "jobs up to the one that begins on line {line} of the input are confirmed; publish the later ones again \
+                 (some may have arrived)\n"
             ),
             None => "no job is confirmed; publish all of them again (some may have arrived)\n".to_owned(),
         });

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     broker::{self, StallDetector},
     exit::{Exit, Problem},
+    output::counted,
     terminal::{Bar, ProgressDisplay, Terminal},
     work::reports::Reports,
 };
@@ -235,8 +236,10 @@ impl Tracker {
     fn show(&self) {
         let Counts { jobs_confirmed, accounts_confirmed, accounts_published, accounts_reported, .. } = self.counts;
         let done = if self.collector.is_some() { accounts_reported } else { accounts_confirmed };
-        let parts =
-            vec![format!("{done} of {accounts_published} accounts"), format!("{jobs_confirmed} jobs confirmed")];
+        let parts = vec![
+            format!("{done} of {accounts_published} accounts"),
+            format!("{} confirmed", counted(jobs_confirmed, "job")),
+        ];
         self.display.show(done, accounts_published, parts);
     }
 }

@@ -161,7 +161,7 @@ struct Columns {
 }
 
 fn places(header: &[u8], region: Option<Region>) -> Option<Columns> {
-    const NAMES: [&[&str]; 4] = [&["imageid", "image"], &["region"], &["permission"], &["accountid", "account", "uin"]];
+    const NAMES: [&[&str]; 4] = [&["imageid", "image"], &["region"], &["permission"], &["accountid", "uin", "account"]];
     let fields: Vec<String> = str::from_utf8(header).ok()?.split(',').map(letters).collect();
     let mut places = [None; 4];
     for (place, names) in places.iter_mut().zip(NAMES) {

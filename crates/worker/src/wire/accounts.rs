@@ -51,7 +51,7 @@ pub struct AccountsError {
 /// Reads account ids. Messages call the reader `file`. The first line that is not blank shows the form of the file:
 ///
 /// - Lines of ids, separated by white space, commas or semicolons. Text after a `#` is ignored.
-/// - A sheet whose header names the column `account_id`, `account` or `uin`. Other columns are ignored, with a notice.
+/// - A sheet whose header names the column `account_id`, `uin` or `account`. Other columns are ignored, with a notice.
 /// - JSON: ids, objects with `account_id` or `account_ids`, or lists of them, such as the output of `imageshare list`.
 ///   Other members are ignored.
 ///

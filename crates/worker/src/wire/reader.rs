@@ -1,4 +1,5 @@
-//! Jobs of a file of any size: JSON or CSV, one after the other, with only one of them held.
+//! Jobs of a file of any size: JSON or CSV, one after the other, with only one of them held. (CSV is held from its first SYNC
+//! on, up to a limit.)
 
 use std::{collections::VecDeque, io::BufRead, ops::ControlFlow, sync::Arc};
 
@@ -58,7 +59,7 @@ pub struct JobReader<R> {
     objects: Objects,
     /// Where in the last line the next object may begin; `None` if the line is used up.
     rest: Option<usize>,
-    /// Jobs and rejections that are read and not returned yet, at most two.
+    /// Jobs and rejections that are read and not returned yet: at most two, or what was held for a SYNC.
     ready: ReadyJobs,
     notice: Option<NoticeHandler>,
     is_ended: bool,
@@ -128,7 +129,7 @@ impl<R: BufRead> JobReader<R> {
             Ok(Some(line)) => line,
             Ok(None) => {
                 self.is_ended = true;
-                self.ready.extend(self.rows.finish());
+                self.rows.finish(&mut self.ready);
                 if let Some((line, problem)) = self.objects.finish() {
                     self.rows.reject(line, problem, &mut self.ready);
                 }
@@ -138,7 +139,7 @@ impl<R: BufRead> JobReader<R> {
                 let problem = format!("cannot read the file: {error}; later lines were not read");
                 self.is_ended = true;
                 self.rows.reject(self.lines.number(), problem, &mut self.ready);
-                self.ready.extend(self.rows.finish());
+                self.rows.finish(&mut self.ready);
                 return;
             }
         };

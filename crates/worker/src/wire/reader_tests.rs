@@ -359,8 +359,31 @@ fn sync_with_rejected_row_is_rejected() {
     begins(&["a Y 10001", "a Y 1", "a Y 10003"], &["a.csv:3: account_id", &spoiled(2, 3)]);
     begins(&["x", "a Y 10001"], &["a.csv:2: 1 fields", &spoiled(3, 2)]);
     begins(&["a Y 10001", "x"], &["a.csv:3: 1 fields", &spoiled(2, 3)]);
+    begins(&["a Y 10001", "b S 10001", "x"], &[&spoiled(2, 4), "a.csv:4: 1 fields", "line-3 SHARE 10001"]);
     // Of these rows it is known that they belong to something else.
     begins(&["b S 1", "a Y 10001", "a S 1"], &["a.csv:2: ", "a.csv:4: ", "line-3 SYNC 10001"]);
+}
+
+#[test]
+fn sync_in_two_places_is_rejected() {
+    let read = read(csv(&["a Y 10001", "b S 10001", "a Y 10002", "b Y 10003"]), "a.csv");
+    assert!(read[0].starts_with("a.csv:2: line 4 belongs to this SYNC too"), "{read:?}");
+    assert_eq!(read[1], "line-3 SHARE 10001");
+    assert!(read[2].starts_with("a.csv:4: line 2 belongs to this SYNC too"), "{read:?}");
+    assert_eq!(read[3..], ["line-5 SYNC 10003"]);
+}
+
+#[test]
+fn sync_is_held_for_limited_rows() {
+    let mut rows = vec!["a Y 10001".to_owned()];
+    rows.extend((0..99_999).map(|number| format!("b S {}", 10_001 + number)));
+    let read_rows = |rows: &[String]| read(csv(&rows.iter().map(String::as_str).collect::<Vec<_>>()), "a.csv");
+    assert_eq!(read_rows(&rows)[0], "line-2 SYNC 10001");
+    rows.extend(["b S 10001", "c Y 10001", "c S 10002"].map(str::to_owned));
+    let read = read_rows(&rows);
+    assert!(read[0].starts_with("a.csv:2: more than 100000 rows from the first SYNC on"), "{}", read[0]);
+    assert!(read[read.len() - 2].starts_with("a.csv:100003: more than 100000 rows"), "{}", read[read.len() - 2]);
+    assert_eq!((read.len(), read[read.len() - 1].as_str()), (13, "line-100004 SHARE 10002"));
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Rows of CSV, one account each, gathered into jobs.
 
-use std::{collections::VecDeque, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 use imageshare_core::{
     ids::{AccountId, ImageId, Region},
@@ -21,10 +25,13 @@ use super::{
 pub(super) const COLUMNS: [Names; 4] = [&["image_id", "image"], &["region"], &["permission"], &ACCOUNT_NAMES];
 
 /// The names of a column of accounts.
-pub(super) const ACCOUNT_NAMES: [&str; 3] = ["account_id", "account", "uin"];
+pub(super) const ACCOUNT_NAMES: [&str; 3] = ["account_id", "uin", "account"];
 
 const ALLOWED_HEADER: &str = "a header with the columns image_id, region, permission and account_id in any order, \
                               or NDJSON, which begins with {";
+
+/// The most rows that are held for a SYNC.
+const HELD_ROWS_MAX: usize = 100_000;
 
 /// Jobs and rejections that are read and not returned yet.
 pub(super) type ReadyJobs = VecDeque<Result<JobLine, Rejection>>;
@@ -34,8 +41,9 @@ type RowKey = (ImageId, Region, Permission);
 
 /// Gathers consecutive rows of one image, region and permission into jobs of at most [`ACCOUNTS_MAX`] accounts.
 ///
-/// An invalid row is rejected alone, except in a SYNC. A SYNC cancels the shares of all accounts that its list omits,
-/// so a list that may lack a row is rejected as a whole.
+/// An invalid row is rejected alone, except in a SYNC. A SYNC cancels the shares of all accounts that its list omits, so a
+/// list that may lack a row is rejected as a whole. Only the end of the file shows that, so from the first row of a SYNC on
+/// everything is held, in order.
 pub(super) struct Rows {
     file: Arc<str>,
     region: Option<Region>,
@@ -44,8 +52,20 @@ pub(super) struct Rows {
     /// Which columns are ignored.
     notice: Option<String>,
     group: Option<Group>,
-    /// The last rejected row, if no valid one followed, and its key if that is valid.
-    suspect: Option<(u64, Option<RowKey>)>,
+    /// The first rejected row that may belong to any SYNC.
+    stray: Option<u64>,
+    held: Option<Held>,
+    /// Whether more than [`HELD_ROWS_MAX`] rows followed, so that every SYNC is rejected.
+    is_too_long: bool,
+}
+
+/// What was read from the first row of a SYNC on.
+#[derive(Default)]
+struct Held {
+    rows: usize,
+    read: Vec<Result<Group, Rejection>>,
+    /// The first rejected row of each SYNC.
+    rejected: BTreeMap<RowKey, u64>,
 }
 
 /// The rows of one job.
@@ -53,8 +73,8 @@ struct Group {
     line: u64,
     key: RowKey,
     account_ids: Vec<AccountId>,
-    /// Why a SYNC is rejected as a whole.
-    spoiled: Option<String>,
+    /// Whether it is a SYNC of more than [`ACCOUNTS_MAX`] rows.
+    is_too_long: bool,
 }
 
 /// An invalid row: the column and the problem, and the valid fields.
@@ -66,7 +86,7 @@ struct BadRow {
 
 impl Rows {
     pub(super) fn new(file: Arc<str>, region: Option<Region>) -> Self {
-        Self { file, region, sheet: None, notice: None, group: None, suspect: None }
+        Self { file, region, sheet: None, notice: None, group: None, stray: None, held: None, is_too_long: false }
     }
 
     /// Takes one line, the header first. Breaks if the header is invalid, since the rows have no meaning without it.
@@ -75,7 +95,10 @@ impl Rows {
         match row(sheet, line, self.region) {
             // A blank row; spreadsheets leave many.
             Ok(None) => {}
-            Ok(Some((key, account_id))) => self.add(number, key, account_id, ready),
+            Ok(Some((key, account_id))) => {
+                self.hold(Some(key), ready);
+                self.add(number, key, account_id, ready);
+            }
             Err(bad) => {
                 let key = match *bad.known {
                     Known { image_id: Some(image_id), region: Some(region), permission: Some(permission), .. } => {
@@ -83,11 +106,12 @@ impl Rows {
                     }
                     _ => None,
                 };
-                self.spoil(number, key);
+                self.hold(key, ready);
+                self.note_rejected(number, key);
                 let known = Known { job_id: Some(job_id(number)), ..*bad.known };
                 let rejection =
                     Rejection { place: None, member: bad.column, problem: bad.problem, known: Box::new(known) };
-                ready.push_back(Err(rejection.at(self.place(number))));
+                self.push(Err(rejection.at(self.place(number))), ready);
             }
         }
         ControlFlow::Continue(())
@@ -95,14 +119,15 @@ impl Rows {
 
     /// Rejects a line without valid fields.
     pub(super) fn reject(&mut self, number: u64, problem: String, ready: &mut ReadyJobs) {
-        self.spoil(number, None);
+        self.note_rejected(number, None);
         let known = Box::new(Known { job_id: Some(job_id(number)), ..Known::default() });
-        ready.push_back(Err(Rejection { place: Some(self.place(number)), member: None, problem, known }));
+        self.push(Err(Rejection { place: Some(self.place(number)), member: None, problem, known }), ready);
     }
 
-    /// Returns the last job, at the end of the file.
-    pub(super) fn finish(&mut self) -> Option<Result<JobLine, Rejection>> {
-        self.group.take().map(|group| group.into_job(&self.file))
+    /// The file has ended: returns what is left.
+    pub(super) fn finish(&mut self, ready: &mut ReadyJobs) {
+        self.end_group(ready);
+        self.release(ready);
     }
 
     /// Returns the notice of the header, once.
@@ -134,35 +159,87 @@ impl Rows {
         Ok(())
     }
 
-    /// Adds a valid row to the group, or begins another group.
-    fn add(&mut self, number: u64, key: RowKey, account_id: AccountId, ready: &mut ReadyJobs) {
-        let is_sync = key.2 == Permission::Sync;
-        let suspect = self.suspect.take();
-        match &mut self.group {
-            Some(group) if group.key == key && group.account_ids.len() < ACCOUNTS_MAX => {
-                group.account_ids.push(account_id);
-            }
-            Some(group) if group.key == key && is_sync => {
-                let problem = format!("more than {ACCOUNTS_MAX} rows of one SYNC (expected at most {ACCOUNTS_MAX})");
-                group.spoiled.get_or_insert(problem);
-            }
-            _ => {
-                ready.extend(self.finish());
-                let spoiled = suspect.filter(|&(_, of)| is_sync && of.is_none_or(|of| of == key));
-                let spoiled = spoiled.map(|(line, _)| row_missing(line));
-                self.group = Some(Group { line: number, key, account_ids: vec![account_id], spoiled });
+    /// Counts a row. From the first one of a SYNC on everything is held.
+    fn hold(&mut self, key: Option<RowKey>, ready: &mut ReadyJobs) {
+        if self.held.is_none() && key.is_some_and(is_sync) && !self.is_too_long {
+            self.held = Some(Held::default());
+        }
+        if let Some(held) = &mut self.held {
+            held.rows += 1;
+            if held.rows > HELD_ROWS_MAX {
+                self.is_too_long = true;
+                self.release(ready);
             }
         }
     }
 
-    /// Records a rejected row, which may belong to the group before or after it.
-    fn spoil(&mut self, number: u64, key: Option<RowKey>) {
-        self.suspect = Some((number, key));
-        if let Some(group) = &mut self.group
-            && group.key.2 == Permission::Sync
-            && key.is_none_or(|key| key == group.key)
-        {
-            group.spoiled.get_or_insert_with(|| row_missing(number));
+    /// Adds a valid row to the group, or begins another group.
+    fn add(&mut self, line: u64, key: RowKey, account_id: AccountId, ready: &mut ReadyJobs) {
+        match &mut self.group {
+            Some(group) if group.key == key && group.account_ids.len() < ACCOUNTS_MAX => {
+                group.account_ids.push(account_id);
+            }
+            Some(group) if group.key == key && is_sync(key) => group.is_too_long = true,
+            _ => {
+                self.end_group(ready);
+                self.group = Some(Group { line, key, account_ids: vec![account_id], is_too_long: false });
+            }
+        }
+    }
+
+    fn note_rejected(&mut self, line: u64, key: Option<RowKey>) {
+        match (key, &mut self.held) {
+            (None, _) => self.stray = self.stray.or(Some(line)),
+            (Some(key), Some(held)) if is_sync(key) => {
+                held.rejected.entry(key).or_insert(line);
+            }
+            (Some(_), _) => {}
+        }
+    }
+
+    fn end_group(&mut self, ready: &mut ReadyJobs) {
+        if let Some(group) = self.group.take() {
+            self.push(Ok(group), ready);
+        }
+    }
+
+    fn push(&mut self, read: Result<Group, Rejection>, ready: &mut ReadyJobs) {
+        match &mut self.held {
+            Some(held) => held.read.push(read),
+            None => {
+                let job = read.and_then(|group| {
+                    let problem = (self.is_too_long && is_sync(group.key)).then(too_many_rows);
+                    group.into_job(&self.file, problem)
+                });
+                ready.push_back(job);
+            }
+        }
+    }
+
+    /// Returns what is held. A SYNC that may lack a row is rejected.
+    fn release(&mut self, ready: &mut ReadyJobs) {
+        let Some(Held { read, rejected, .. }) = self.held.take() else { return };
+        let mut first_lines = BTreeMap::new();
+        // The last row of each SYNC that does not follow the others.
+        let mut apart = BTreeMap::new();
+        for group in read.iter().flatten().filter(|group| is_sync(group.key)) {
+            if let Some(first) = first_lines.insert(group.key, group.line) {
+                apart.entry(group.key).or_insert((first, group.line));
+            }
+        }
+        for read in read {
+            let job = read.and_then(|group| {
+                let (line, key) = (group.line, group.key);
+                let other = apart.get(&key).map(|&(first, second)| if line == first { second } else { first });
+                let problem = match (rejected.get(&key).copied().or(self.stray), other) {
+                    _ if !is_sync(key) => None,
+                    _ if self.is_too_long => Some(too_many_rows()),
+                    (Some(rejected), _) => Some(row_missing(rejected)),
+                    (None, other) => other.map(row_apart),
+                };
+                group.into_job(&self.file, problem)
+            });
+            ready.push_back(job);
         }
     }
 
@@ -172,13 +249,14 @@ impl Rows {
 }
 
 impl Group {
-    fn into_job(self, file: &Arc<str>) -> Result<JobLine, Rejection> {
+    fn into_job(self, file: &Arc<str>, problem: Option<String>) -> Result<JobLine, Rejection> {
         let place = Place { file: file.clone(), line: self.line };
         let (image_id, region, permission) = self.key;
         let labels = Default::default();
         let images = JobImage { region, image_id }.into();
         let identity = Identity { job_id: job_id(self.line), lane: None, images, permission, labels };
-        match self.spoiled {
+        let too_long = || format!("more than {ACCOUNTS_MAX} rows of one SYNC (expected at most {ACCOUNTS_MAX})");
+        match problem.or_else(|| self.is_too_long.then(too_long)) {
             Some(problem) => Err(Rejection::of_job(&identity, None, problem).at(place)),
             None => {
                 let account_ids = [self.account_ids.into()].into();
@@ -240,6 +318,23 @@ fn bytes(line: Line<'_>) -> Result<&[u8], String> {
 
 fn job_id(line: u64) -> String {
     format!("line-{line}")
+}
+
+const fn is_sync(key: RowKey) -> bool {
+    matches!(key.2, Permission::Sync)
+}
+
+fn too_many_rows() -> String {
+    format!(
+        "more than {HELD_ROWS_MAX} rows from the first SYNC on (expected at most that, since all are read before it begins)"
+    )
+}
+
+fn row_apart(line: u64) -> String {
+    format!(
+        "line {line} belongs to this SYNC too (expected all its rows to follow each other, since it cancels all accounts \
+         that its list omits; sort the rows by image)"
+    )
 }
 
 fn row_missing(line: u64) -> String {
