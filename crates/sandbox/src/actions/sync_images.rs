@@ -89,6 +89,8 @@ mod tests {
         let copy = requests.image("ap-tokyo", NAME);
         assert_eq!([&copy["ImageId"], &copy["ImageState"]], [&set[0]["ImageId"], &json!("SYNCING")]);
         assert_eq!(copy["SyncPercent"], 50);
+        // New faults end only the occupation by faults.
+        requests.ledger.release_all();
         assert_eq!(requests.image("ap-singapore", NAME)["ImageState"], "SYNCING", "the source is occupied");
         requests.check("SyncImages", sync(&["ap-seoul"]), "FailedOperation.InvalidImageState");
         requests.now += 1500;

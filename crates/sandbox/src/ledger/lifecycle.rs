@@ -4,7 +4,7 @@ use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 
 use imageshare_core::ids::{AccountId, ImageId, Region};
 
-use super::{Entry, Image, ImageState, ImageType, Ledger, Refusal, regions, state};
+use super::{Entry, Image, ImageState, ImageType, Ledger, OPEN_IMAGES_MAX, Refusal, regions, state};
 
 /// Once there are this many images, requests can create no more.
 pub const CREATED_IMAGES_MAX: usize = 5000;
@@ -166,8 +166,10 @@ impl Ledger {
             };
             self.images.insert(id, Entry::new(copy));
         }
-        if kind == ImageType::Private {
-            self.occupy(*image, normal_at);
+        if kind == ImageType::Private
+            && let Some(source) = self.images.get_mut(image)
+        {
+            (source.image.state, source.image.normal_at) = (ImageState::Syncing, Some(normal_at));
         }
         Ok(())
     }
@@ -274,8 +276,9 @@ impl Ledger {
                 format!("The region `{region}` holds {quota} custom images of the account, which is its quota.");
             return Err(Refusal::new("ImageQuotaLimitExceeded", message));
         }
-        if self.images.len() >= CREATED_IMAGES_MAX {
-            return Err(Refusal::no_room(self.images.len()));
+        let known = self.images.len() + self.deleted.len();
+        if self.images.len() >= CREATED_IMAGES_MAX || known >= OPEN_IMAGES_MAX {
+            return Err(Refusal::no_room(known));
         }
         self.check_name(owner, region, name, id)
     }

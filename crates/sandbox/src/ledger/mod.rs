@@ -42,7 +42,7 @@ pub(crate) const OPEN_IMAGES_MAX: usize = 100_000;
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     images: BTreeMap<ImageId, Entry>,
-    /// The end of another operation on an image. The image need not exist yet.
+    /// The end of a simulated operation on an image. The image need not exist yet.
     busy: BTreeMap<ImageId, u64>,
     /// The deleted images of an open world, which would otherwise exist again.
     deleted: BTreeSet<ImageId>,
@@ -101,12 +101,12 @@ impl Ledger {
         }
     }
 
-    /// Starts another operation on an image, which ends at a time. The image need not exist yet.
+    /// Starts a simulated operation on an image, which ends at a time. The image need not exist yet.
     pub fn occupy(&mut self, id: ImageId, until: u64) {
         self.busy.insert(id, until);
     }
 
-    /// Ends every other operation.
+    /// Ends all simulated operations.
     pub fn release_all(&mut self) {
         self.busy.clear();
     }

@@ -137,6 +137,9 @@ impl Refusal {
     }
 
     pub(super) fn no_room(images: usize) -> Self {
-        Self::new("ResourceInsufficient", format!("The sandbox holds {images} images already, which is its limit."))
+        Self::new(
+            "ResourceInsufficient",
+            format!("The sandbox holds {images} images already, deleted ones included, which is its limit."),
+        )
     }
 }

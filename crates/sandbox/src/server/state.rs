@@ -1,11 +1,12 @@
 //! The mutable state, behind one lock, and the processing of a request.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use imageshare_core::{
     ids::{AccountId, ImageId, Region},
     text::printable,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     hosts,
@@ -41,6 +42,9 @@ const GLOBAL_REGION: &str = "ap-guangzhou";
 /// How far the server's clock is ahead with the fault `skew`, in seconds.
 pub(super) const SKEW_SECONDS: u64 = 3600;
 
+/// The most kilobytes of requests that take effect late. Further ones have no effect.
+const LATE_KILOBYTES_MAX: usize = 32 * 1024;
+
 /// The mutable state.
 #[derive(Debug)]
 pub(super) struct State {
@@ -51,6 +55,7 @@ pub(super) struct State {
     /// By action and key.
     meters: BTreeMap<(Action, String), Meter>,
     faults: Faults,
+    late_room: Arc<Semaphore>,
     pub(super) stats: Stats,
     pub(super) log: Log,
     ids: Ids,
@@ -77,6 +82,7 @@ struct Call {
 pub(super) struct LateCall {
     call: Call,
     request_id: String,
+    _room: OwnedSemaphorePermit,
 }
 
 /// The outcome of a request.
@@ -101,6 +107,7 @@ impl State {
             rps,
             meters: BTreeMap::new(),
             faults: Faults::default(),
+            late_room: Arc::new(Semaphore::new(LATE_KILOBYTES_MAX)),
             stats: Stats::default(),
             log: Log::default(),
             ids: Ids::new(now.micros),
@@ -169,7 +176,10 @@ impl State {
                 (fault.as_str().to_owned(), Ok(Members::new()))
             }
             Some(fault @ Fault::ApplyLate(_)) => {
-                late = self.admit(&mut incoming, is_simultaneous, now).ok();
+                let kilobytes =
+                    u32::try_from(incoming.received().body.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
+                let room = Arc::clone(&self.late_room).try_acquire_many_owned(kilobytes).ok();
+                late = self.admit(&mut incoming, is_simultaneous, now).ok().zip(room);
                 (fault.as_str().to_owned(), Ok(Members::new()))
             }
             Some(Fault::Throttle) => with_code(Err(self.throttled(action))),
@@ -211,7 +221,7 @@ impl State {
             late: None,
         });
         let body = response::body(result, &request_id, origin);
-        Decision { body, fault, late: late.map(|call| LateCall { call, request_id }), write }
+        Decision { body, fault, late: late.map(|(call, room)| LateCall { call, request_id, _room: room }), write }
     }
 
     /// The checks of the gateway: form, signature, action, region, rate, parameters.
@@ -243,7 +253,7 @@ impl State {
 
     /// Performs a delayed call and records its outcome. No client receives the response.
     pub(super) fn perform_late(&mut self, late: LateCall, now: Now) {
-        let LateCall { call, request_id } = late;
+        let LateCall { call, request_id, _room } = late;
         let (code, _) = with_code(self.perform(&call, now));
         self.log.late(&request_id, Late { time: now.text(), code });
     }
