@@ -19,6 +19,7 @@ use imageshare_worker::{
 use crate::{
     cli::Accounts,
     exit::{Exit, OrExit as _, Problem},
+    output::counted,
     run,
     terminal::Terminal,
     work::{Session, plan},
@@ -65,10 +66,10 @@ impl AccountSource {
         let shares = reader.shares(region, image_id, session.settings.give_up_after).await;
         let shares = shares.map_err(|error| plan::unreadable(image_id, &error, &lane.endpoint))?;
         if !(1..=ACCOUNTS_MAX).contains(&shares.len()) {
-            let problem = format!("shared with {} accounts (expected 1 to {ACCOUNTS_MAX})", shares.len());
+            let problem = format!("shared with {} (expected 1 to {ACCOUNTS_MAX})", counted(shares.len(), "account"));
             return Err(Problem::new(Exit::Failed, format!("{}: {problem}", flag())));
         }
-        terminal.note(&format!("{}: {} accounts", flag(), shares.len()));
+        terminal.note(&format!("{}: {}", flag(), counted(shares.len(), "account")));
         if may_be_truncated(shares.len(), session.limits.cap) {
             let message = "the listing may lack accounts: it has the length of a page or of a full image";
             terminal.warn(&format!("{}: {message}", flag()));

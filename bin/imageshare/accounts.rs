@@ -16,7 +16,7 @@ use imageshare_worker::{
 use serde::Serialize;
 
 use crate::{
-    cli::{AccountsArguments, Common},
+    cli::{AccountsArguments, Common, OutputFormat},
     exit::{CommandResult, Exit, OrExit as _, Problem},
     output::{self, counted},
     runtime,
@@ -47,7 +47,7 @@ pub(crate) fn run(common: &Common, arguments: &AccountsArguments) -> CommandResu
     }
     let lane = lane(&settings)?;
     let terminal = Terminal::new(settings.output.quiet);
-    let json = settings.output.json;
+    let format = if settings.output.json { OutputFormat::Json } else { common.output.unwrap_or(OutputFormat::Table) };
     let (members, own) = runtime::run(async {
         let session = work::prepare(settings, &arguments.api).await?;
         let _announcer = terminal.announce(session.client.waits());
@@ -75,7 +75,7 @@ pub(crate) fn run(common: &Common, arguments: &AccountsArguments) -> CommandResu
             ids.join(" ")
         ));
     }
-    output::print(&text(&listed, json))?;
+    output::print(&text(&listed, format))?;
     Ok(Exit::Done)
 }
 
@@ -105,11 +105,11 @@ async fn owner(lane: &OpenLane) -> Option<AccountId> {
     }
 }
 
-fn text(members: &[OrganizationMember], json: bool) -> String {
-    if json {
-        members.iter().map(|member| output::json_line(&Member::new(member))).collect()
-    } else {
-        members.iter().map(line).collect()
+fn text(members: &[OrganizationMember], format: OutputFormat) -> String {
+    match format {
+        OutputFormat::Ids => members.iter().map(|member| format!("{}\n", member.account_id)).collect(),
+        OutputFormat::Json => members.iter().map(|member| output::json_line(&Member::new(member))).collect(),
+        OutputFormat::Table => members.iter().map(line).collect(),
     }
 }
 

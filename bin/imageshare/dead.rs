@@ -219,8 +219,8 @@ impl Selection<'_> {
 struct Counts {
     selected: u64,
     done: u64,
-    /// Left, since no queue accepts them.
-    unroutable: u64,
+    /// Left, since they are truncated or no queue accepts them.
+    left: u64,
 }
 
 /// Dead letters that were sent and are not confirmed yet.
@@ -276,10 +276,10 @@ impl Pass {
                 DeadAction::WouldDrop => self.show(&line(&letter, State::WouldDrop))?,
                 DeadAction::Drop => self.settle(letter, State::Dropped).await?,
                 DeadAction::Replay | DeadAction::WouldReplay if letter.truncated.is_some() => {
-                    if self.counts.unroutable == 0 {
+                    if self.counts.left == 0 {
                         self.terminal.error("dead letter: truncated, cannot be replayed; it stays a dead letter");
                     }
-                    self.counts.unroutable += 1;
+                    self.counts.left += 1;
                     self.show(&line(&letter, State::Dead))?;
                 }
                 DeadAction::WouldReplay => {
@@ -322,10 +322,10 @@ impl Pass {
             Ok(()) => self.settle(letter, State::Replayed).await,
             Err(lost @ Lost::Ended) => Err(lost).or_exit(Exit::Unreachable),
             Err(lost @ (Lost::TooLong { .. } | Lost::Unroutable { .. })) => {
-                if self.counts.unroutable == 0 {
+                if self.counts.left == 0 {
                     self.terminal.error(&format!("{lost}; it stays a dead letter"));
                 }
-                self.counts.unroutable += 1;
+                self.counts.left += 1;
                 self.show(&line(&letter, State::Dead))
             }
         }
@@ -353,19 +353,19 @@ impl Pass {
 
     /// Returns the remaining dead letters to their queue, and prints the counts.
     async fn end(self, action: DeadAction) -> CommandResult {
-        let Self { url, letters, terminal, counts: Counts { selected, done, unroutable }, .. } = self;
+        let Self { url, letters, terminal, counts: Counts { selected, done, left }, .. } = self;
         let closed = letters.close().await.map_err(|error| broker::problem(&url, &error));
-        let left = format!("{unroutable} left because no queue accepts them");
+        let and_left = if left > 0 { format!(", {left} left") } else { String::new() };
         terminal.note(&match action {
             DeadAction::List => dead_letters(selected),
             DeadAction::Drop => format!("{} removed", dead_letters(done)),
-            DeadAction::Replay => format!("{} sent to their lanes, {left}", dead_letters(done)),
+            DeadAction::Replay => format!("{} sent to their lanes{and_left}", dead_letters(done)),
             DeadAction::WouldDrop => format!("nothing was changed: {} would be removed", dead_letters(selected)),
             DeadAction::WouldReplay => {
-                format!("nothing was changed: {} would be sent to their lanes, {left}", dead_letters(done))
+                format!("nothing was changed: {} would be sent to their lanes{and_left}", dead_letters(done))
             }
         });
-        let exit = if unroutable > 0 { Exit::Failed } else { Exit::Done };
+        let exit = if left > 0 { Exit::Failed } else { Exit::Done };
         Ok(exit.after(closed))
     }
 }

@@ -64,6 +64,9 @@ fn run(cli: Cli) -> CommandResult {
                 "--output ids: only valid with list and accounts (expected json or table)",
             ));
         }
+        Some(OutputFormat::Table) if common.json => {
+            return Err(Problem::new(Exit::Usage, "--output table: conflicts with --json (expected one of them)"));
+        }
         Some(format) => output::set_format(format),
         None => {}
     }

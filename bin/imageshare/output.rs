@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Columns of a table are not made narrower than this.
-const COLUMN_MIN: usize = 14;
+const COLUMN_MIN: usize = 12;
 
 /// Spaces between two columns.
 const GAP: usize = 2;

@@ -131,7 +131,7 @@ fn interrupt_names_last_line_with_report() {
     wait_until("a request was sent", || (sandbox.stats()["requests"] != 0).then_some(()));
     running.signal("INT");
     let (reports, errors) = wait_interrupted(running, stdout);
-    let (_, rest) = errors.split_once("jobs up to line ").unwrap_or_else(|| panic!("{errors}"));
+    let (_, rest) = errors.split_once("jobs up to the one that begins on line ").unwrap_or_else(|| panic!("{errors}"));
     let last: u64 = rest.split_once(" of the input were read; later jobs").unwrap().0.parse().unwrap();
     assert!((1..JOBS).contains(&last), "{errors}");
     let reported: BTreeSet<_> = reports.iter().map(|report| report["job_id"].to_string()).collect();
@@ -151,7 +151,7 @@ fn open_input_ends_with_last_lane() {
     let reports = json_lines(&text);
     assert_eq!(failed_codes(&reports), ["Local.NotAttempted"; 3]);
     assert!(reports.iter().all(|report| report["failed"][0]["account_ids"].as_array().unwrap().len() == 60));
-    assert!(errors.contains("jobs up to line 3 of the input were read"), "{errors}");
+    assert!(errors.contains("jobs up to the one that begins on line 3 of the input were read"), "{errors}");
 }
 
 #[test]

@@ -2,16 +2,20 @@
 
 use imageshare_engine::io::{CloseReason, Notice};
 
+use crate::output::counted;
+
 /// Returns a notice of a lane as one line.
 pub(crate) fn text(lane: &str, notice: &Notice) -> String {
     match notice {
         Notice::BatchReduced(batch) => {
-            format!("lane {lane}: the API refused a longer list; trying {batch} accounts per request")
+            format!("lane {lane}: the API refused a longer list; trying {} per request", counted(*batch, "account"))
         }
         Notice::CannotList { image_id, code } => {
             format!("{image_id}: cannot list its shares ({code}); continuing without")
         }
-        Notice::CapReduced { image_id, cap } => format!("{image_id}: can be shared with at most {cap} accounts"),
+        Notice::CapReduced { image_id, cap } => {
+            format!("{image_id}: can be shared with at most {}", counted(*cap, "account"))
+        }
         // Some details already begin with the reason.
         Notice::Closed { reason, detail } if detail.starts_with(reason_text(*reason)) => {
             format!("lane {lane}: {detail}; waiting")

@@ -114,8 +114,6 @@ struct Planner<'a> {
 
 struct PlannedLane {
     reader: ImageReader,
-    /// How long its next listing may take.
-    time_limit: Duration,
     /// Whether the plan has the lane.
     is_planned: bool,
 }
@@ -157,16 +155,13 @@ impl<'a> Planner<'a> {
         let lane = self.session.lane(id);
         let planned = match self.lanes.entry(id) {
             Entry::Occupied(planned) => planned.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(PlannedLane {
-                reader: ImageReader::new(&self.session.client, lane),
-                time_limit: self.session.settings.give_up_after,
-                is_planned: false,
-            }),
+            Entry::Vacant(vacant) => {
+                vacant.insert(PlannedLane { reader: ImageReader::new(&self.session.client, lane), is_planned: false })
+            }
         };
         let started = Instant::now();
-        match planned.reader.shares(region, image_id, planned.time_limit).await {
+        match planned.reader.shares(region, image_id, self.session.settings.give_up_after).await {
             Ok(shares) => {
-                planned.time_limit = self.session.settings.give_up_after;
                 self.latency = self.latency.min(started.elapsed());
                 self.plan.set_latency(self.latency);
                 if !planned.is_planned {
@@ -177,8 +172,6 @@ impl<'a> Planner<'a> {
                 self.plan.add_image(image, shares.iter().map(|share| share.account_id));
             }
             Err(error) => {
-                // The endpoint was given the whole time once. Further images get one call each.
-                planned.time_limit = self.session.client.time_outs().call;
                 self.exit = self.exit.worse(exit_of(&error));
                 self.terminal.error(&unreadable_message(image_id, &error, &lane.endpoint));
                 self.unreadable.insert(image, error.to_string());
@@ -227,7 +220,7 @@ impl<'a> Planner<'a> {
 impl<'a> Line<'a> {
     fn new(session: &'a Session, image: PlannedImage, change: PlannedChange, problem: Option<String>) -> Self {
         let (lane, region, image_id) = image;
-        let PlannedChange { share, cancel, unchanged, failed, requests, refused_sync: _ } = change;
+        let PlannedChange { share, cancel, unchanged, failed, requests, missing: _, refused_sync: _ } = change;
         Self {
             image_id,
             region,

@@ -82,8 +82,12 @@ where
 {
     let started = Instant::now();
     let to_file = target.report.filter(|path| path.as_os_str() != "-");
-    let json = session.settings.output.json || (target.report.is_some() && to_file.is_none());
-    let for_people = output::is_for_people(json);
+    let reports_to_stdout = target.report.is_some() && to_file.is_none();
+    let for_people = output::is_for_people(session.settings.output.json || reports_to_stdout);
+    if for_people && reports_to_stdout {
+        let message = "--output table: conflicts with --report - (expected one of them)";
+        return Err(Problem::new(Exit::Usage, message));
+    }
     let terminal = Terminal::new(session.settings.output.quiet);
     let reports = Reports::open(to_file, target.inputs, !for_people, terminal)?;
     let interrupts = runtime::interrupts(move || {

@@ -65,7 +65,8 @@ pub(crate) fn text(
                 || "no job was read".to_owned(),
                 |last| {
                     format!(
-                        "jobs up to line {last} of the input were read; later jobs have no report and are not counted"
+                        "jobs up to the one that begins on line {last} of the input were read; later jobs have no report and \
+                         are not counted"
                     )
                 },
             ),
@@ -89,7 +90,7 @@ pub(crate) fn rejections(tally: &Tally, text: &mut String, style: &SummaryStyle)
     for reason in &tally.rejections {
         line(text, &format!("  {reason}"));
     }
-    more(tally.rejections_more, "jobs", text, style);
+    more(tally.rejections_more, "  ", "job", text, style);
     text.push('\n');
 }
 
@@ -98,23 +99,22 @@ fn failures(tally: &Tally, text: &mut String, style: &SummaryStyle) {
         return;
     }
     line(text, &format!("{BAD}failed:{BAD:#}"));
-    for ((image_id, code), Failures { message, account_ids, more }) in &tally.failures {
+    for ((image_id, code), Failures { message, account_ids, more: left }) in &tally.failures {
         let image = image_id.map_or_else(|| "no image".to_owned(), |id| id.to_string());
         line(text, &format!("  {image}  {code}: {message}"));
         let accounts: Vec<String> = account_ids.iter().map(ToString::to_string).collect();
         let margin = Options::new(style.width).initial_indent("    ").subsequent_indent("    ").break_words(false);
         line(text, &textwrap::fill(&accounts.join(" "), margin));
-        if *more > 0 {
-            line(text, &format!("    and {} more accounts: {}", count(*more), style.rest));
-        }
+        more(*left, "    ", "account", text, style);
     }
-    more(tally.failures_more, "accounts", text, style);
+    more(tally.failures_more, "  ", "account", text, style);
     text.push('\n');
 }
 
-fn more(number: u64, noun: &str, text: &mut String, style: &SummaryStyle) {
+fn more(number: u64, margin: &str, noun: &str, text: &mut String, style: &SummaryStyle) {
     if number > 0 {
-        line(text, &format!("  and {} more {noun}: {}", count(number), style.rest));
+        let plural = if number == 1 { "" } else { "s" };
+        line(text, &format!("{margin}and {} more {noun}{plural}: {}", count(number), style.rest));
     }
 }
 

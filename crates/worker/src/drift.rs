@@ -69,7 +69,7 @@ impl DriftMetrics {
         };
         set(&self.listed, usize::from(change.is_some()));
         if let Some(change) = change {
-            set(&self.missing, change.missing());
+            set(&self.missing, change.missing);
             set(&self.extra, change.cancel.len());
         }
     }
@@ -93,10 +93,8 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use imageshare_core::ids::AccountId;
-    use imageshare_engine::job::local;
 
     use super::*;
-    use crate::plan::PlannedFailure;
 
     fn image(image_id: &str) -> ComparedImage<'static> {
         ComparedImage { image_id: image_id.parse().unwrap(), region: "ap-singapore".parse().unwrap(), lane: "default" }
@@ -105,11 +103,8 @@ mod tests {
     #[test]
     fn unlisted_image_has_no_counts() {
         let metrics = DriftMetrics::default();
-        let ids = |count: u64| (10_000..10_000 + count).map(|id| AccountId::new(id).unwrap()).collect();
-        let over_quota =
-            PlannedFailure { code: local::OVER_QUOTA.to_owned(), message: String::new(), account_ids: ids(2) };
         let change =
-            PlannedChange { share: ids(3), cancel: ids(1), failed: vec![over_quota], ..PlannedChange::default() };
+            PlannedChange { missing: 5, cancel: vec![AccountId::new(10_000).unwrap()], ..PlannedChange::default() };
         metrics.add(&image("img-6pb6lrmy"), Some(&change));
         metrics.add(&image("img-gvbnzy6f"), None);
         let text = metrics.to_text(UNIX_EPOCH + Duration::from_secs(1_796_083_200));

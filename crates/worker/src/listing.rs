@@ -28,7 +28,13 @@ pub fn interval(rate: f64) -> Duration {
 
 /// Reads the shares of images.
 #[derive(Debug)]
-pub struct ImageReader(PacedReader);
+pub struct ImageReader {
+    reader: PacedReader,
+    /// The time of one call.
+    call_max: Duration,
+    /// Whether the last listing got no usable response, in all the time that it had. The next one gets the time of one call.
+    is_unanswered: bool,
+}
 
 /// Reads with one lane's credential, one call after the other, at the lane's pace.
 #[derive(Debug)]
@@ -55,11 +61,13 @@ impl ImageReader {
     /// Returns a reader for a lane.
     #[must_use]
     pub fn new(client: &Client, lane: &OpenLane) -> Self {
-        Self(PacedReader::new(client, lane, lane.endpoint.clone()))
+        let reader = PacedReader::new(client, lane, lane.endpoint.clone());
+        Self { reader, call_max: client.time_outs().call, is_unanswered: false }
     }
 
     /// Returns the accounts that an image is shared with. Throttled calls and those without a usable response are repeated
-    /// for `give_up_after`, and once after the credential was refused if its source has another one.
+    /// for `give_up_after`, and once after the credential was refused if its source has another one. After a listing without
+    /// a usable response the next one has only the time of one call.
     ///
     /// # Errors
     /// If the API refuses, or gives no usable response in that time.
@@ -69,15 +77,18 @@ impl ImageReader {
         image_id: ImageId,
         give_up_after: Duration,
     ) -> Result<Vec<SharedAccount>, ReadFailure> {
-        self.0.read(&DescribeImageSharePermission { image_id }, Some(region), give_up_after).await
+        let time = if self.is_unanswered { self.call_max.min(give_up_after) } else { give_up_after };
+        let shares = self.reader.read(&DescribeImageSharePermission { image_id }, Some(region), time).await;
+        self.is_unanswered = matches!(shares, Err(ReadFailure::Unanswered(_)));
+        shares
     }
 
     /// Calls each reading action for an image once, to see whether the credential may. Returns the actions' names with the
     /// results.
     pub async fn probe(&mut self, region: Region, image_id: ImageId) -> [(&'static str, Result<(), ReadFailure>); 2] {
         let (region, once) = (Some(region), RetryPolicy::ClockOnly);
-        let shares = self.0.call(&DescribeImageSharePermission { image_id }, region, once).await;
-        let images = self.0.call(&DescribeImages { image_ids: vec![image_id] }, region, once).await;
+        let shares = self.reader.call(&DescribeImageSharePermission { image_id }, region, once).await;
+        let images = self.reader.call(&DescribeImages { image_ids: vec![image_id] }, region, once).await;
         [(DescribeImageSharePermission::NAME, shares.map(drop)), (DescribeImages::NAME, images.map(drop))]
     }
 }

@@ -55,6 +55,8 @@ pub struct PlannedChange {
     pub unchanged: Vec<AccountId>,
     /// Accounts that would fail without a response of the API.
     pub failed: Vec<PlannedFailure>,
+    /// How many accounts should have the image and do not, also those above its cap.
+    pub missing: usize,
     /// Write requests, if none is refused.
     pub requests: usize,
     /// The last SYNC that the cancel limit would refuse. Its changes are in the lists.
@@ -82,17 +84,10 @@ pub struct RefusedSync {
 }
 
 impl PlannedChange {
-    /// Returns how many accounts should have the image and do not, also those above its cap.
-    #[must_use]
-    pub fn missing(&self) -> usize {
-        let above_cap = self.failed.iter().filter(|failed| failed.code == local::OVER_QUOTA);
-        self.share.len() + above_cap.map(|failed| failed.account_ids.len()).sum::<usize>()
-    }
-
     /// Whether the image is shared as requested.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.missing() == 0 && self.cancel.is_empty()
+        self.missing == 0 && self.cancel.is_empty()
     }
 }
 
@@ -280,6 +275,8 @@ impl ImageModel {
             let is_listed = self.listed.contains(&account);
             match (permission, outcome) {
                 (_, AccountOutcome::Failed(failure)) => {
+                    // A SYNC above the cap fails for all its accounts, also for those that have the image.
+                    change.missing += usize::from(*failure.code == *local::OVER_QUOTA && !is_listed);
                     failed.entry((failure.code.clone(), failure.message.clone())).or_default().push(account);
                 }
                 (Permission::Share, AccountOutcome::Changed(_)) if !is_listed => change.share.push(account),
@@ -290,6 +287,7 @@ impl ImageModel {
                 (_, AccountOutcome::Changed(_) | AccountOutcome::Unchanged) => change.unchanged.push(account),
             }
         }
+        change.missing += change.share.len();
         let failures = failed.into_iter().map(|((code, message), account_ids)| PlannedFailure {
             code: code.into(),
             message: message.into(),
@@ -353,7 +351,8 @@ mod tests {
     ) {
         let change = plan(jobs, listed).0;
         let [share, cancel, unchanged] = [share, cancel, unchanged].map(ids);
-        assert_eq!(change, PlannedChange { share, cancel, unchanged, requests, ..PlannedChange::default() });
+        let missing = share.len();
+        assert_eq!(change, PlannedChange { share, cancel, unchanged, missing, requests, ..PlannedChange::default() });
     }
 
     #[test]
@@ -391,7 +390,14 @@ mod tests {
         let (change, _) = plan(&[job(Mode::Share, (20_000..20_003).chain([OWN]))], 10_000..10_499);
         let failed: Vec<_> = change.failed.iter().map(|kind| (kind.code.as_str(), kind.account_ids.len())).collect();
         assert_eq!(failed, [(local::OVER_QUOTA, 2), (local::OWN_ACCOUNT, 1)]);
-        assert_eq!((change.share.len(), change.missing(), change.requests), (1, 3, 1));
+        assert_eq!((change.share.len(), change.missing, change.requests), (1, 3, 1));
+    }
+
+    #[test]
+    fn sync_above_cap_lacks_unshared_accounts() {
+        let (change, _) = plan(&[job(Mode::Sync, 10_000..10_502)], 10_000..10_499);
+        assert_eq!((change.failed[0].account_ids.len(), change.missing), (502, 3));
+        assert!(!change.is_empty());
     }
 
     #[test]
