@@ -41,11 +41,10 @@ def write(path, text):
 
 
 def prometheus_rule():
-    """Returns the rules as a resource of the Prometheus operator, which requires unique names of groups."""
+    """Returns the rules as a resource of the Prometheus operator."""
     groups = []
     for name in ("recording", "alerts"):
-        for group in yaml.safe_load((DEPLOY / "prometheus" / f"{name}.yml").read_text())["groups"]:
-            groups.append(group | {"name": f"{group['name']}-{name}"})
+        groups += yaml.safe_load((DEPLOY / "prometheus" / f"{name}.yml").read_text())["groups"]
     resource = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
