@@ -42,7 +42,10 @@ const QUIET: Duration = Duration::from_secs(2);
 /// How long to wait for a letter without another consumer. A busy broker is slow to read a long queue.
 const QUIET_ALONE: Duration = Duration::from_secs(60);
 
-/// How often to check whether the broker has requeued the letters.
+/// How long to wait until the broker has requeued the letters. With 65,535 of them it takes seconds.
+const REQUEUE_MAX: Duration = Duration::from_secs(30);
+
+/// How often to check whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The header with the history of a dropped message: a list of tables, newest first.
@@ -187,7 +190,7 @@ impl DeadLetters {
         drop(connection);
         drop(consumer);
         // The broker needs time to requeue the letters, and the next command would miss them. Taking longer is no error.
-        drop(timeout(QUIET, until_back(&url, &name, time_outs, others)).await);
+        drop(timeout(REQUEUE_MAX, until_back(&url, &name, time_outs, others)).await);
         removed
     }
 }
