@@ -91,7 +91,8 @@ environment() {
     if ! cmp --quiet "$2" "$folder/complete"; then
         rm -rf "$folder"
         python3 -m venv "$folder"
-        "$folder/bin/python" -m pip install -qq --retries 1 --disable-pip-version-check --requirement "$2" >&2 \
+        # Without bytecode: most modules are never imported.
+        "$folder/bin/python" -m pip install -qq --no-compile --retries 1 --disable-pip-version-check --requirement "$2" >&2 \
             || fail "pip could not install the packages of $2" "it needs a network"
         cp "$2" "$folder/complete"
     fi
