@@ -96,9 +96,9 @@ pub(crate) fn run(common: &Common, arguments: &WorkerArguments) -> CommandResult
             never = manager.keep_alive(&status) => match never {},
             lanes = work::open_lanes(&settings, &client, IfMissing::Wait) => lanes?,
         };
-        let limits = watch_limits(management, &url, &settings);
+        let limits = watch_limits(management.clone(), &url, &settings);
         let daemon = Daemon::start(settings, lanes, &client, url.clone(), arguments.declare, &status);
-        let reload = Reload { reader, flags, client, url, task: None };
+        let reload = Reload { reader, flags, client, url, management, task: None };
         tokio::select! {
             never = manager.keep_alive(&status) => match never {},
             never = limits => match never {},
@@ -159,6 +159,8 @@ struct Reload {
     client: Client,
     /// The broker's address in use.
     url: Url,
+    /// The management interface in use.
+    management: Option<(ManagementUrl, Client)>,
     /// The read in progress.
     task: Option<JoinHandle<Reread>>,
 }
@@ -168,20 +170,25 @@ struct Reread {
     settings: Result<Settings, SettingsError>,
     /// The result of reading the root certificates.
     trust: Result<(), TlsError>,
-    /// Whether the broker's address differs, which may be in a file of its own.
+    /// Whether an address of the broker differs, which may be in a file of its own.
     has_other_url: bool,
 }
 
 impl Reload {
     /// Starts a read. Aborts an earlier one, which may return older settings.
     fn begin(&mut self) {
-        let (reader, flags, client, url) =
-            (self.reader.clone(), self.flags.clone(), self.client.clone(), self.url.clone());
+        let (reader, flags, client) = (self.reader.clone(), self.flags.clone(), self.client.clone());
+        let (url, management) = (self.url.clone(), self.management.clone());
         let read = move || {
             let settings = Settings::load(&flags, &Environment::of_process());
-            let trust = if settings.is_ok() { client.reread_trust() } else { Ok(()) };
-            let has_other_url =
-                settings.as_ref().is_ok_and(|settings| !settings.broker.url().is_ok_and(|read| read == url));
+            let (of_management, client_of_management) = management.unzip();
+            let mut clients = client_of_management.iter().chain([&client]);
+            let trust = if settings.is_ok() { clients.try_for_each(Client::reread_trust) } else { Ok(()) };
+            let is_same = |settings: &Settings| {
+                settings.broker.url().is_ok_and(|read| read == url)
+                    && settings.broker.management_url().is_ok_and(|read| read == of_management)
+            };
+            let has_other_url = !settings.as_ref().is_ok_and(is_same);
             Reread { settings, trust, has_other_url }
         };
         let task = tokio::spawn(async move {

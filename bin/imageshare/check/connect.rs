@@ -28,11 +28,19 @@ const DEFAULT_REGION: &str = "ap-guangzhou";
 /// Runs all checks, and adds a verdict.
 pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Findings) {
     for lane in &settings.lanes {
-        // A credential that cannot be loaded has been reported by the caller.
-        let lane_alone = std::slice::from_ref(lane);
-        let Ok(opened) = lanes::open_lanes(lane_alone, &Environment::of_process(), client, IfMissing::Fail).await
-        else {
+        // Reported by the caller.
+        if findings.unusable.contains(&lane.credential) {
             continue;
+        }
+        let lane_alone = std::slice::from_ref(lane);
+        let opened = lanes::open_lanes(lane_alone, &Environment::of_process(), client, IfMissing::Fail).await;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let exit = if error.error.is_out_of_reach() { Exit::Unreachable } else { Exit::Refused };
+                findings.problem(exit, &format!("lane {}: {error}", lane.name));
+                continue;
+            }
         };
         for lane in &opened {
             check_identity(lane, findings).await;
@@ -91,6 +99,10 @@ async fn check_api(lane: &OpenLane, region: Region, client: &Client, findings: &
                 let exit = if class.is_none() { Exit::Unreachable } else { Exit::Refused };
                 let hint = site::hint(class, &lane.endpoint).map_or_else(String::new, |hint| format!("\nhint: {hint}"));
                 findings.problem(exit, &format!("lane {}: {action}: {error}{hint}", lane.name));
+            }
+            (Err(error), Some(Some(Class::Throttle | Class::ThrottleAll | Class::Transient | Class::Unknown))) => {
+                findings.add(key, "not known", &lane.endpoint);
+                findings.problem(Exit::Unreachable, &format!("lane {}: {action}: {error}", lane.name));
             }
             // Any other error, such as that of the missing image, comes after the permission check.
             (Ok(()) | Err(_), _) => findings.add(key, "allowed", &lane.endpoint),

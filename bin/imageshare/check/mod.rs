@@ -4,7 +4,7 @@
 mod connect;
 mod policy;
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use imageshare_core::credential::SecretId;
 use imageshare_worker::{
@@ -32,6 +32,8 @@ struct Findings {
     lines: Vec<EffectiveSetting>,
     problems: usize,
     exit: Exit,
+    /// Credentials that cannot be loaded.
+    unusable: BTreeSet<String>,
 }
 
 pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> CommandResult {
@@ -40,7 +42,8 @@ pub(crate) fn run(common: &Common, arguments: &CheckArguments) -> CommandResult 
     if arguments.policy {
         return policy::print(&settings, &client, arguments);
     }
-    let mut findings = Findings { lines: settings.describe(), problems: 0, exit: Exit::Done };
+    let mut findings =
+        Findings { lines: settings.describe(), problems: 0, exit: Exit::Done, unusable: BTreeSet::new() };
     runtime::run(async {
         let _announcer = Terminal::new(settings.output.quiet).announce(client.waits());
         findings.check_credentials(&settings, &client, arguments.connect).await;
@@ -90,6 +93,7 @@ impl Findings {
                 }
                 Err(error) => {
                     id.insert(None);
+                    self.unusable.insert(lane.credential.clone());
                     self.add(key, "unusable", &lane.source);
                     let exit = if error.is_out_of_reach() { Exit::Unreachable } else { Exit::Refused };
                     self.problem(exit, &format!("credential {}: {error}", lane.credential));

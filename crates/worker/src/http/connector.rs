@@ -156,18 +156,19 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let (network, host) = (self.inner.direct.0.clone(), host_of(self.inner.first_hop(&to)).to_owned());
+        let first_hop = self.inner.first_hop(&to);
+        let is_proxy = !std::ptr::eq(first_hop, &to);
+        let (network, host) = (self.inner.direct.0.clone(), host_of(first_hop).to_owned());
         let (lookup_max, connect_max) = (self.time_outs.lookup(), self.time_outs.connect);
         let connecting = self.https.call(to);
+        let failed = move |error: BoxError| if is_proxy { NoTunnel(error).into() } else { error };
         Box::pin(async move {
-            match timeout(lookup_max, network.lookup(&host)).await {
-                // The result is cached for the connection.
-                Ok(result) => drop(result?),
-                Err(_) => {
-                    return Err(NetError::Lookup(LookupError::TimeOut(lookup_max)).into());
-                }
-            }
-            timeout(connect_max, connecting).await.unwrap_or_else(|_| Err(ConnectTimeOut(connect_max).into()))
+            // The result is cached for the connection.
+            let looked_up = timeout(lookup_max, network.lookup(&host)).await;
+            let looked_up = looked_up.unwrap_or(Err(NetError::Lookup(LookupError::TimeOut(lookup_max))));
+            looked_up.map_err(|error| failed(error.into()))?;
+            let connected = timeout(connect_max, connecting).await;
+            connected.unwrap_or_else(|_| Err(failed(ConnectTimeOut(connect_max).into())))
         })
     }
 }

@@ -23,6 +23,9 @@ const LOOKUPS_MAX: usize = 4;
 /// less patience would begin the same lookup again and again and never receive its result.
 const CACHED: Duration = Duration::from_secs(10);
 
+/// The same if no caller had the patience: longer than any pause before the next try.
+const KEPT: Duration = Duration::from_secs(90);
+
 type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// Why a name has no address.
@@ -80,7 +83,7 @@ impl Resolver {
     fn pending(&self, name: &str) -> Pending {
         let is_usable = |pending: &Pending| match &*pending.borrow() {
             None => pending.has_changed().is_ok(),
-            Some((at, result)) => result.is_ok() && at.elapsed() < CACHED,
+            Some((until, result)) => result.is_ok() && Instant::now() < *until,
         };
         let mut all = self.pending.lock();
         all.retain(|_, pending| is_usable(pending));
@@ -97,7 +100,9 @@ impl Resolver {
         let Ok(_place) = room.acquire().await else { return };
         let Ok(result) = spawn_blocking(move || lookup(&name)).await else { return };
         let result = result.map_err(|error| LookupError::Resolver(Arc::new(error)));
-        sender.send_replace(Some((Instant::now(), result)));
+        // One receiver is in the cache.
+        let usable = if sender.receiver_count() > 1 { CACHED } else { KEPT };
+        sender.send_replace(Some((Instant::now() + usable, result)));
     }
 }
 
@@ -175,6 +180,20 @@ mod tests {
             assert_eq!(gated.resolver.lookup("api.example").await.unwrap(), [LOCAL]);
         }
         assert_eq!(gated.count.load(Ordering::SeqCst), 1, "one lookup serves all");
+    }
+
+    #[tokio::test]
+    async fn late_result_is_kept_for_the_next_try() {
+        let gated = Gated::silent();
+        assert!(!gated.is_answered_soon("api.example").await);
+        gated.open();
+        while !gated.resolver.pending.lock().values().all(|pending| pending.borrow().is_some()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        gated.resolver.lookup("api.example").await.unwrap();
+        assert_eq!(gated.count.load(Ordering::SeqCst), 1, "a probe a minute later uses it");
     }
 
     #[tokio::test(start_paused = true)]

@@ -97,6 +97,11 @@ pub enum NoBroker {
     /// No setting has it.
     #[error("broker.url: missing (expected the address of a RabbitMQ in {URL} or in the settings file)")]
     Missing,
+    /// Files for TLS are set, and the address in the file has none.
+    #[error(
+        "broker.url_file: an amqp:// address beside broker.ca_file or broker.client_certificate (expected an amqps:// address)"
+    )]
+    Plain,
     /// The file cannot be read.
     #[error("{key}: {path}: cannot read the file: {error} (expected a file with the address)")]
     Unreadable {
@@ -125,10 +130,14 @@ impl Broker {
     /// Returns the address, read from its file if the settings name one, with the authorities to trust.
     ///
     /// # Errors
-    /// If no address is set, or if its file cannot be read or contains no address.
+    /// If no address is set, its file cannot be read or contains no address, or files for TLS are set and it has none.
     pub fn url(&self) -> Result<Url, NoBroker> {
         let source = self.url.as_ref().ok_or(NoBroker::Missing)?;
-        Ok(source.read("broker.url_file", Url::EXPECTED)?.trusting(self.trust.clone()))
+        let url = source.read("broker.url_file", Url::EXPECTED)?;
+        if !url.is_tls() && self.trust != Trust::default() && self.management.is_none() {
+            return Err(NoBroker::Plain);
+        }
+        Ok(url.trusting(self.trust.clone()))
     }
 
     /// The address of the management interface, read from its file where it stands in one; `None` if none is set.
@@ -184,7 +193,9 @@ impl BrokerSettings {
             }
         };
         let trust = Trust { ca_file: self.ca_file.value.clone(), client };
-        if self.url.value.as_ref().is_some_and(|url| !url.is_tls()) {
+        // The management interface may use them.
+        let has_management = self.management_url.value.is_some() || self.management_url_file.value.is_some();
+        if !has_management && self.url.value.as_ref().is_some_and(|url| !url.is_tls()) {
             let files = [
                 ("ca_file", &self.ca_file),
                 ("client_certificate", &self.client_certificate),

@@ -96,6 +96,11 @@ pub(super) enum SourceKind {
 }
 
 impl SourceKind {
+    /// Whether a role can be assumed with its keys.
+    fn is_base(self) -> bool {
+        !matches!(self, Self::AssumeRole | Self::TkeOidc)
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Chain => "environment, then profile",
@@ -156,7 +161,7 @@ pub(super) fn resolve(
     raw.extend(implicit.map(|raw| (DEFAULT_NAME.to_owned(), raw)));
     let kinds: BTreeMap<String, Option<SourceKind>> =
         raw.iter().map(|(name, raw)| (name.clone(), raw.kind(name))).collect();
-    let is_base = |kind: &Option<SourceKind>| kind.is_some_and(|kind| kind != SourceKind::AssumeRole);
+    let is_base = |kind: &Option<SourceKind>| kind.is_some_and(SourceKind::is_base);
     let bases: Vec<String> = kinds.iter().filter(|(_, kind)| is_base(kind)).map(|(name, _)| name.clone()).collect();
     let mut credentials = BTreeMap::new();
     for (name, raw) in raw {
@@ -242,7 +247,7 @@ impl CredentialSettings {
             }
             SourceKind::AssumeRole => {
                 let name = self.credential.value.clone();
-                let base = all.get(&name).filter(|base| base.0.source.value != SourceKind::AssumeRole);
+                let base = all.get(&name).filter(|base| base.0.source.value.is_base());
                 Source::AssumeRole {
                     role: self.assumed(),
                     external_id: self.external_id.value.clone().map(|SecretText(id)| id),

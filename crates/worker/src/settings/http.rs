@@ -22,7 +22,7 @@ section! {
         /// For a connection, including the proxy's tunnel and TLS; at most `http.call_timeout`. A DNS lookup may take
         /// `http.call_timeout` minus this time, or half of `http.call_timeout` if that is longer
         connect_timeout: Duration = TimeOuts::default().connect, duration(TENTH..=60 * SECOND);
-        /// For a whole call
+        /// For a whole call; a worker takes at most `broker.heartbeat`
         call_timeout: Duration = TimeOuts::default().call, duration(TENTH..=600 * SECOND);
         /// Authorities to trust instead of the root certificates of this machine, or of those that `SSL_CERT_FILE` names
         ca_file: Option<PathBuf> = None, file_path("a PEM file with certificates").optional();

@@ -120,6 +120,17 @@ fn all_problems_of_roles_are_reported() {
         &[":1: credentials.default.credential: missing \
            (expected the name of a credential that is not an assumed role: )"],
     );
+    // The identity of a pod is exchanged for a role too.
+    check(
+        "[credentials.pod]\nsource = \"tke_oidc\"\n[credentials.default]\nsource = \"assume_role\"\n\
+         role_arn = \"qcs::cam::uin/100009999999:roleName/share\"\ncredential = \"pod\"",
+        &[
+            ":6: credentials.default.credential: invalid value, which is not shown \
+             (expected the name of a credential that is not an assumed role: )",
+            ":6: credentials.default.credential: missing \
+             (expected the name of a credential that is not an assumed role: )",
+        ],
+    );
 }
 
 #[test]

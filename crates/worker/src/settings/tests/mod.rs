@@ -3,6 +3,8 @@
 mod broker;
 mod lanes;
 
+use std::io::Write as _;
+
 use imageshare_engine::{
     limits::{LaneLimitValues, LaneLimits, LimitValues},
     time::Millis,
@@ -520,6 +522,22 @@ fn tls_and_proxy_are_set_without_showing_passwords() {
             ":4: broker.client_key: set beside an amqp:// address (expected an amqps:// address)",
         ],
     );
+}
+
+#[test]
+fn tls_files_need_an_address_with_tls() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"amqp://b.example\n").unwrap();
+    let url_file = format!("url_file = {:?}\nca_file = \"/b.pem\"\n", file.path());
+    let settings = load_file(&format!("[broker]\n{url_file}")).unwrap();
+    let error = settings.broker.url().unwrap_err().to_string();
+    assert!(error.starts_with("broker.url_file: an amqp:// address beside broker.ca_file"), "{error}");
+    // The management interface uses them.
+    let management = "management_url = \"https://u:p@b.example:15671\"\n";
+    for address in [&url_file, "url = \"amqp://b.example\"\nca_file = \"/b.pem\"\n"] {
+        let settings = load_file(&format!("[broker]\n{management}{address}")).unwrap();
+        assert!(settings.broker.url().is_ok(), "{address}");
+    }
 }
 
 #[test]
