@@ -146,6 +146,12 @@ impl Filter<'_> {
             && since.is_none_or(|Since(since)| report.finished_at >= since)
     }
 
+    /// Whether a truncated report may be of the image: it names its image if it has only one.
+    fn may_name(&self, report: &Report) -> bool {
+        let mut images = report.images.iter();
+        report.images.is_empty() || images.any(|of| self.arguments.image.is_none_or(|image| of.image_id == Some(image)))
+    }
+
     /// Returns the results to show, each with its image: with `--account` one for each image, otherwise one for the whole
     /// report. Empty if the report does not name the image or account.
     fn results(&self, report: &Report) -> Vec<(String, String)> {
@@ -183,7 +189,7 @@ impl Search<'_> {
         }
         let results = self.filter.results(&report);
         if results.is_empty() {
-            self.counts.truncated += u64::from(report.truncated.is_some());
+            self.counts.truncated += u64::from(report.truncated.is_some() && self.filter.may_name(&report));
             return Ok(());
         }
         self.counts.matching += 1;

@@ -57,16 +57,15 @@ impl PendingJobs {
     /// Removes the job of a report and returns the number of its accounts. Returns `None` for a report of another
     /// publisher's job, and for a second report of one job.
     pub(super) fn take_reported(&self, report: &Report) -> Option<u64> {
-        let image = match report.images.as_slice() {
-            [image] => Some(JobImage { region: image.region?, image_id: image.image_id? }),
-            _ => None,
-        };
-        self.take(&JobKey { job_id: report.job_id.clone()?, image, permission: report.permission? })
+        let images = report.images.iter().map(|of| Some(JobImage { region: of.region?, image_id: of.image_id? }));
+        let images: Vec<JobImage> = images.collect::<Option<_>>()?;
+        let image = if let [image] = *images.as_slice() { Some(image) } else { None };
+        self.take(&JobKey { job_id: report.job_id.clone()?, image, permission: report.permission? }, &images)
     }
 
     /// Removes a job that the broker dropped and returns the number of its accounts.
     pub(super) fn take_dropped(&self, identity: &Identity) -> Option<u64> {
-        self.take(&JobKey::new(identity))
+        self.take(&JobKey::new(identity), &identity.images.iter().copied().collect::<Vec<_>>())
     }
 
     /// Removes all jobs of a lane. Returns each with the number of its accounts.
@@ -106,10 +105,14 @@ impl PendingJobs {
         self.lock().count
     }
 
-    fn take(&self, key: &JobKey) -> Option<u64> {
+    /// Removes the first job with this key and these images. A truncated report of several images names none.
+    fn take(&self, key: &JobKey, images: &[JobImage]) -> Option<u64> {
         let mut jobs = self.lock();
         let of_key = jobs.by_key.get_mut(key)?;
-        let PendingJob { accounts, .. } = of_key.remove(0);
+        let is_of_images =
+            |job: &PendingJob| images.is_empty() || job.images.as_ref().is_none_or(|of_job| of_job.iter().eq(images));
+        let place = of_key.iter().position(is_of_images)?;
+        let PendingJob { accounts, .. } = of_key.remove(place);
         if of_key.is_empty() {
             jobs.by_key.remove(key);
         }
@@ -140,5 +143,31 @@ impl JobKey {
             permission: Some(*permission),
             labels: Default::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(images: &[&str]) -> Identity {
+        let image = |id: &&str| JobImage { region: "ap-tokyo".parse().unwrap(), image_id: id.parse().unwrap() };
+        Identity {
+            job_id: "line-1".to_owned(),
+            lane: None,
+            images: Images::new(images.iter().map(image).collect::<Vec<_>>()).unwrap(),
+            permission: Permission::Share,
+            labels: Default::default(),
+        }
+    }
+
+    #[test]
+    fn job_of_other_images_is_not_taken() {
+        let pending = PendingJobs::default();
+        pending.add(&identity(&["img-aaaa", "img-bbbb"]), "default", 7);
+        assert_eq!(pending.take_dropped(&identity(&["img-aaaa", "img-cccc"])), None);
+        assert_eq!(pending.take_dropped(&identity(&["img-aaaa"])), None);
+        assert_eq!(pending.take_dropped(&identity(&["img-aaaa", "img-bbbb"])), Some(7));
+        assert_eq!(pending.count(), 0);
     }
 }

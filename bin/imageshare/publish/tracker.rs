@@ -130,7 +130,7 @@ impl Tracker {
         let mut is_reading = true;
         loop {
             let is_sent = !is_reading && self.unconfirmed.is_empty();
-            self.counts.is_whole = is_sent && deadline.is_none();
+            self.counts.is_whole |= is_sent && deadline.is_none();
             let is_reported = self.collector.as_ref().is_none_or(|collector| collector.pending.count() == 0);
             if is_sent && (is_reported || deadline.is_some()) {
                 return Ok(());

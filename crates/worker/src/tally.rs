@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use imageshare_core::ids::{AccountId, ImageId};
+use imageshare_core::{
+    ids::{AccountId, ImageId},
+    text::printable,
+};
 
 use crate::wire::report::{Counts, FailureGroup, Report, Status};
 
 /// Failed accounts that are listed, as many as one job may name; the others are counted.
 const ACCOUNTS_MAX: usize = 10_000;
+
+/// Characters of a text that are kept. Reports of a broker are written by others.
+const TEXT_CHARS_MAX: usize = 1000;
 
 /// Rejections that are listed; the others are counted.
 const REJECTIONS_MAX: usize = 100;
@@ -65,7 +71,7 @@ impl Tally {
         }
         if let Some(reason) = &report.reason {
             if self.rejections.len() < REJECTIONS_MAX {
-                self.rejections.push(reason.clone());
+                self.rejections.push(printable(reason, TEXT_CHARS_MAX));
             } else {
                 self.rejections_more += 1;
             }
@@ -85,7 +91,7 @@ impl Tally {
     }
 
     fn add_failed(&mut self, image_id: Option<ImageId>, group: &FailureGroup) {
-        let kind = (image_id, group.code.clone());
+        let kind = (image_id, printable(&group.code, TEXT_CHARS_MAX));
         let accounts = group.account_ids.len();
         let listed = accounts.min(ACCOUNTS_MAX - self.accounts_listed);
         if listed == 0 && !self.failures.contains_key(&kind) {
@@ -93,7 +99,7 @@ impl Tally {
             return;
         }
         let failures = self.failures.entry(kind).or_insert_with(|| Failures {
-            message: group.message.clone(),
+            message: printable(&group.message, TEXT_CHARS_MAX),
             account_ids: Vec::new(),
             more: 0,
         });
@@ -154,6 +160,17 @@ mod tests {
         assert_eq!(of_one.account_ids, [20_001, 20_003].map(|id| AccountId::new(id).unwrap()));
         assert_eq!(tally.failures.len(), 3);
         assert!(!tally.is_all_done());
+    }
+
+    #[test]
+    fn text_of_other_publishers_is_printable() {
+        let mut tally = Tally::default();
+        tally.add(&report(Status::Failed, "img-6pb6lrmy", &[(20_001, "A\u{1b}]0;x\u{7}\nforged")]));
+        let rejected = Report { reason: Some("\u{1b}[2J".to_owned()), ..report(Status::Rejected, "", &[]) };
+        tally.add(&rejected);
+        let texts: Vec<_> = tally.failures.keys().map(|(_, code)| code).chain(&tally.rejections).collect();
+        assert!(texts.iter().all(|text| text.chars().all(|c| !c.is_control())), "{texts:?}");
+        assert_eq!(texts.len(), 2);
     }
 
     #[test]

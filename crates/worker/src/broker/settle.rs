@@ -258,6 +258,7 @@ impl<'a> Settling<'a> {
         let Self { settlement, outgoing, acknowledged, context, .. } = self;
         settlement.acknowledge(Instant::now(), |ack| {
             **acknowledged += ack.count;
+            context.status.metrics.acknowledged(ack.count.into());
             context.status.moves();
             outgoing.ack(ack.tag, ack.multiple);
         });

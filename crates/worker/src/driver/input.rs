@@ -93,6 +93,7 @@ impl<I: Send + 'static> InputSource<I> {
     fn drain(&mut self, driver: &mut Driver<I>) {
         self.channels.jobs.close();
         while let Ok(delivery) = self.channels.jobs.try_recv() {
+            events::Read { lane: driver.status().lane(delivery.lane) }.record();
             driver.receive(delivery);
         }
         self.has_ended = true;
@@ -107,6 +108,7 @@ impl<I: Send + 'static> InputSource<I> {
         events::Settled::of(lane, settled).record();
         let (status, received_at) = (ReportStatus::of(&settled.reports), settled.received_at);
         events::Finished { status, published_at: None, received_at, is_dead: false }.record(lane);
+        lane.metrics.acknowledged(1);
     }
 
     /// Records an event that nothing receives.

@@ -239,8 +239,10 @@ impl<I: Send + 'static> Driver<I> {
         }
         for id in self.lanes.ids() {
             let lane = self.jobs.status().lane(id);
-            if let Some(numbers) = self.jobs.engine().lane_numbers(id) {
-                lane.metrics.show(&numbers);
+            match self.jobs.engine().lane_numbers(id) {
+                Some(numbers) if self.jobs.engine().lane_status(id) != LaneStatus::Down => lane.metrics.show(&numbers),
+                // The engine gets the limits when the lane comes up.
+                _ => lane.metrics.show_limits(&self.lanes.limits(id)),
             }
             let oldest = self.jobs.outstanding().oldest(id);
             let waited = oldest.and_then(|arrived| arrived.elapsed().ok()).unwrap_or_default();

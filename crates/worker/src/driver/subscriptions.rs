@@ -299,7 +299,11 @@ impl<I: Send + 'static> BrokerSource<I> {
         self.send(lane, ToLane::Requeue(epoch, why));
         match why {
             Requeue::Closed(_) => self.lane(lane).ownership = LaneOwnership::Released,
-            Requeue::Drain | Requeue::Lease | Requeue::Operations | Requeue::Paused => self.consume(lane, driver),
+            Requeue::Drain | Requeue::Lease | Requeue::Operations | Requeue::Paused => {
+                // A lane that was closed when it was paused is open in the engine when it comes up again.
+                driver.status().lane(lane).open();
+                self.consume(lane, driver);
+            }
         }
     }
 

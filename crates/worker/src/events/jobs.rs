@@ -184,7 +184,7 @@ impl Finished {
         if is_dead {
             metrics.dead_letters.of(if status == Status::Rejected { "rejected" } else { "failed" }).inc();
         }
-        metrics.finished();
+        metrics.progressed();
     }
 }
 

@@ -176,10 +176,10 @@ impl LaneMetrics {
         self.progressed();
     }
 
-    /// Records that the report of a job is written or confirmed.
-    pub(crate) fn finished(&self) {
-        self.owed.fetch_sub(1, Relaxed);
-        self.jobs_held.dec();
+    /// Records that finished jobs were acknowledged. Those of a file are when their report is written.
+    pub(crate) fn acknowledged(&self, jobs: u64) {
+        self.owed.fetch_sub(jobs, Relaxed);
+        self.jobs_held.sub(i64::try_from(jobs).unwrap_or(i64::MAX));
         self.progressed();
     }
 
@@ -213,9 +213,10 @@ impl LaneMetrics {
         self.share_readings.rate_limit.set(limits.rate);
         self.image_readings.rate_limit.set(limits.image_rate);
         self.batch_limit.set(limits.batch.into());
+        self.operations_pending.set(0);
     }
 
-    /// Shows the numbers of the engine.
+    /// Shows the numbers of the engine for a lane that is up.
     pub(crate) fn show(&self, numbers: &LaneNumbers) {
         self.writes.rate_limit.set(numbers.write_rate);
         self.share_readings.rate_limit.set(numbers.read_rate);

@@ -203,6 +203,8 @@ fn finished_jobs_of_lost_subscription_are_counted() {
     events::Settled::of(lane, &settled).record();
     let status_of = crate::wire::report::Status::Succeeded;
     events::Finished { status: status_of, published_at: None, received_at: at, is_dead: false }.record(lane);
+    assert_eq!(lane.metrics.jobs_held.get(), 3, "its delivery is not acknowledged");
+    lane.metrics.acknowledged(1);
     assert_eq!((lane.metrics.jobs_held.get(), status.of_process().acks_lost.get()), (2, 0));
     lane.disconnected();
     assert_eq!((lane.metrics.jobs_held.get(), status.of_process().acks_lost.get()), (0, 1));
@@ -268,6 +270,7 @@ fn what_goes_well_is_recorded_without_allocation() {
         broker::events::Confirmed { metrics: status.of_process(), took }.record();
         let status = crate::wire::report::Status::Succeeded;
         events::Finished { status, published_at: Some(at), received_at: at, is_dead: false }.record(lane);
+        lane.metrics.acknowledged(1);
     });
     assert_eq!(allocated.count_total, 0);
     assert_eq!((lane.metrics.jobs_held.get(), lane.metrics.shared.changed.get()), (0, 1));
