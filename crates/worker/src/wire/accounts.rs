@@ -176,15 +176,13 @@ impl Reading {
                 continue;
             }
             for word in words {
-                let is_label = self.count == 0 && word.contains(char::is_alphabetic);
-                let account_id = job::parse_account_id(word).map_err(|problem| match sheet::damage(word) {
-                    None if is_label => format!(
-                        "invalid value {} (expected account ids, or a header that names the column account_id)",
-                        excerpt(word)
-                    ),
-                    _ => problem,
-                });
-                self.add(number, account_id)?;
+                if self.count == 0 && word.contains(char::is_alphabetic) && sheet::damage(word).is_none() {
+                    let expected = "expected account ids, or a header that names the column account_id";
+                    self.refuse(number, &format!("invalid value {} ({expected})", excerpt(word)));
+                    // Neither a list nor a sheet, so the rest has no meaning.
+                    return ControlFlow::Break(());
+                }
+                self.add(number, job::parse_account_id(word))?;
             }
         }
         ControlFlow::Continue(())
@@ -369,6 +367,10 @@ mod tests {
     #[test]
     fn other_files_are_explained() {
         check(
+            "Table 1\nCustomer,Account ID\nAcme,10001\n",
+            "accounts.txt:1: invalid value \"Table\" (expected account ids, or a header that names the column account_id)",
+        );
+        check(
             "Customer,10001",
             "accounts.txt:1: invalid value \"Customer\" (expected account ids, or a header that names the column account_id)",
         );
@@ -400,7 +402,7 @@ mod tests {
                 "accounts.txt:2: invalid value \"01038493875\" {expected}\naccounts.txt:3: invalid value \"abc\" {expected}"
             ),
         );
-        let many = "x\n".repeat(30);
+        let many = "1\n".repeat(30);
         let error = read_accounts(many.as_bytes(), "-").unwrap_err().to_string();
         assert_eq!(error.lines().count(), 21);
         assert!(error.ends_with("\nand 10 more"), "{error}");
@@ -429,7 +431,7 @@ mod tests {
         }
         let error = read_accounts(Endless(b"1038493875\n"), "-").unwrap_err().to_string();
         assert_eq!(error, "-: more than 10000 account ids (expected 1 to 10000)");
-        let error = read_accounts(Endless(b"y\n"), "-").unwrap_err().to_string();
+        let error = read_accounts(Endless(b"1\n"), "-").unwrap_err().to_string();
         assert!(error.ends_with("\nand 9981 more"), "{error}");
     }
 }
