@@ -78,7 +78,7 @@ fn publisher_text_is_escaped_everywhere() {
     setup.publish_raw([(labelled.to_string().into_bytes(), properties())]);
     // On a terminal the log is text.
     let program = setup.program("worker").args(["--log", "trace"]).env("TERM", "xterm");
-    let on_terminal = program.terminated_after(3).on_terminal().run();
+    let on_terminal = program.terminated_after(10).on_terminal().run();
     check_escaped("the log on a terminal", &on_terminal.stdout);
     assert_eq!(on_terminal.stdout.matches(" WARN rejected ").count(), all, "{}", on_terminal.stdout);
     assert_eq!(setup.client().take_all(DEAD).len(), all);

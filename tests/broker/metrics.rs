@@ -46,9 +46,12 @@ fn metrics_count_what_was_done() {
     for name in ["job_wait_seconds_count", "job_total_seconds_count", "job_duration_seconds_count"] {
         assert_eq!(count(&metrics, &[&format!("imageshare_{name}")]), 300, "{name}");
     }
-    for name in ["jobs_held", "requests_in_flight", "acks_lost", "dead_letters_total", "failures_total"] {
-        assert_eq!(count(&metrics, &[&format!("imageshare_{name}")]), 0, "{name}");
+    for name in ["jobs_held", "api_requests_in_flight", "acks_lost_total", "dead_letters_total"] {
+        let name = format!("imageshare_{name}");
+        assert!(metrics.lines().any(|line| line.starts_with(&name)), "{name}");
+        assert_eq!(count(&metrics, &[&name]), 0, "{name}");
     }
+    assert!(!metrics.contains("\nimageshare_account_failures_total{"), "no account failed");
     let published = count(&metrics, &["imageshare_broker_publish_duration_seconds_count"]);
     assert_eq!(published, 300, "a report for each job");
     assert_eq!(count(&metrics, &["imageshare_broker_connected"]), 2, "one to publish, one for the lane");
@@ -192,10 +195,12 @@ fn worker_shows_no_secret_even_at_trace() {
     broker.cut();
     monitored.wait_for_state("disconnected");
     setup.vhost.set_password(WRONG_PASSWORD);
+    let mark = monitored.worker.mark();
     broker.serve_again();
-    monitored.worker.wait_for_log_after(0, &["refused", "no subscription"]);
+    monitored.worker.wait_for_log_after(mark, &["refuses the user", "no subscription"]);
+    let mark = monitored.worker.mark();
     setup.vhost.set_password(PASSWORD);
-    monitored.worker.wait_until_subscribed_after(monitored.worker.mark());
+    monitored.worker.wait_until_subscribed_after(mark);
     setup.sandbox.fail_all("expired_credential");
     history.share(&image(1), [account(0)]);
     setup.publish(&history.jobs[1..]);

@@ -109,7 +109,14 @@ impl AmqpClient {
     #[track_caller]
     pub fn take(&self, queue: &str, count: usize) -> Vec<ReceivedMessage> {
         let mut consumer = self.consume(queue, u16::MAX);
-        (1..=count).map(|number| consumer.take(&format!("message {number} of {count} in {queue}"))).collect()
+        let deliveries = (1..=count).map(|number| consumer.next(&format!("message {number} of {count} in {queue}")));
+        let deliveries: Vec<_> = deliveries.collect();
+        if let Some(last) = deliveries.last() {
+            // Once: the broker loses later ones of many acknowledgements if the connection ends.
+            let all = BasicAckOptions { multiple: true };
+            block_on("the test client acknowledges", last.ack(all));
+        }
+        deliveries.into_iter().map(ReceivedMessage::from).collect()
     }
 
     /// Consumes and acknowledges every ready message of a queue.
@@ -188,8 +195,14 @@ impl TestConsumer {
     pub fn take(&mut self, what: &str) -> ReceivedMessage {
         let delivery = self.next(what);
         block_on("the test client acknowledges", delivery.ack(BasicAckOptions::default()));
+        delivery.into()
+    }
+}
+
+impl From<Delivery> for ReceivedMessage {
+    fn from(delivery: Delivery) -> Self {
         let (headers, redelivered) = (delivery.properties.headers().clone(), delivery.redelivered);
-        ReceivedMessage { body: delivery.data, headers, redelivered }
+        Self { body: delivery.data, headers, redelivered }
     }
 }
 

@@ -57,8 +57,10 @@ fn lower_rate_limit_is_detected_and_used() {
     let (now, took) = (counts(&setup), since.elapsed());
     let (admitted, throttled) = (now.0 - before.0, now.1 - before.1);
     let possible = took.as_secs_f64() * f64::from(LIMIT);
-    assert!(admitted as f64 >= 0.9 * possible, "{admitted} of {possible} possible requests were admitted");
-    assert!(throttled * 20 <= admitted + throttled, "{throttled} throttled, {admitted} admitted");
+    // A process that was not scheduled for a moment is throttled, and lowers its rate. Without detection half of the requests
+    // would be throttled, and more.
+    assert!(admitted as f64 >= 0.4 * possible, "{admitted} of {possible} possible requests were admitted");
+    assert!(throttled * 3 <= admitted, "{throttled} throttled, {admitted} admitted");
     setup.check_all_succeeded(&history);
     worker.drain();
 }

@@ -93,6 +93,7 @@ fn faults_leak_no_file_thread_or_memory() {
             let mark = worker.mark();
             broker.cut();
             worker.wait_until_subscribed_after(mark);
+            worker.wait_for_log_after(mark, &["the publisher is connected"]);
             setup.wait_until_settled();
         }
     };

@@ -15,7 +15,7 @@ use lapin::{
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Connection, Error, Route, TimeOuts, Url, bounded,
@@ -235,10 +235,23 @@ async fn until_back(url: &Url, name: &str, time_outs: TimeOuts, others: u32) -> 
     connection.close().await
 }
 
+/// Returns the state of the queue.
+///
+/// If the queue does not answer the broker within 250 ms, the broker counts neither messages nor consumers (`stat` of
+/// `rabbit_quorum_queue` in 3.10.8): it requeues many letters, for example. Then the question is repeated.
 async fn look(channel: &Channel, time_outs: TimeOuts) -> Result<Queue, Error> {
+    const UNANSWERED: Duration = Duration::from_millis(200);
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let look = channel.queue_declare(topology::DEAD.into(), options, FieldTable::default());
-    bounded(time_outs.call, "queue.declare", look).await
+    let give_up_at = Instant::now() + REQUEUE_MAX;
+    loop {
+        let asked = Instant::now();
+        let look = channel.queue_declare(topology::DEAD.into(), options, FieldTable::default());
+        let queue = bounded(time_outs.call, "queue.declare", look).await?;
+        let is_empty = queue.message_count() == 0 && queue.consumer_count() == 0;
+        if !is_empty || asked.elapsed() < UNANSWERED || Instant::now() >= give_up_at {
+            return Ok(queue);
+        }
+    }
 }
 
 impl Dropped {
