@@ -71,6 +71,10 @@ provide() {
     done
     DEBIAN_FRONTEND=noninteractive "${get[@]}" install --no-install-recommends "${packages[@]}" >/dev/null \
         || fail "apt-get could not install ${packages[*]}"
+    if [[ -n "$(trap -p EXIT)" ]]; then
+        rm -f $policy
+        trap - EXIT
+    fi
 }
 
 # cargo_tool NAME VERSION: Adds this version of a cargo subcommand to PATH. Builds it unless the cache has it.
