@@ -157,14 +157,15 @@ impl Image {
             // A later refusal does not put its listing off.
             return;
         }
-        let mut jobs = Vec::new();
+        // One failure for all jobs of the operation: with the RequestId only if the call contained accounts of each.
+        let mut failure = &refused.named;
         let mut next = self.store.front(account);
         while let Some(item) = next {
-            jobs.push(self.store.item(item).job());
+            if !self.store.job(self.store.item(item).job()).was_last_in(refused.call) {
+                failure = &refused.nameless;
+            }
             next = self.store.next_in_operation(item);
         }
-        let is_of_all = jobs.into_iter().all(|job| self.store.job(job).was_last_in(refused.call));
-        let failure = if is_of_all { &refused.named } else { &refused.nameless };
         self.set_final_failure(cx, account, failure.clone());
     }
 }
