@@ -96,7 +96,6 @@ struct LineImage {
 }
 
 pub(crate) fn run(common: &Common, command: &DeadCommand) -> CommandResult {
-    let lane = common.lane.as_deref();
     let (action, filter, changes) = match command {
         DeadCommand::List(filter) => (DeadAction::List, filter, None),
         DeadCommand::Drop(arguments) if arguments.dry_run => (DeadAction::WouldDrop, &arguments.filter, None),
@@ -104,7 +103,10 @@ pub(crate) fn run(common: &Common, command: &DeadCommand) -> CommandResult {
         DeadCommand::Replay(arguments) if arguments.dry_run => (DeadAction::WouldReplay, &arguments.filter, None),
         DeadCommand::Replay(arguments) => (DeadAction::Replay, &arguments.filter, Some(arguments)),
     };
-    let selection = Selection { filter, lane };
+    let give_up_after = filter.give_up_after.clone();
+    // A dead letter may belong to a lane that was removed, so --lane is not checked against the settings.
+    let settings = work::load(&Flags { give_up_after, lane: None, ..work::flags(common) })?;
+    let selection = Selection { filter, lane: common.lane.as_deref().or(settings.lane.as_deref()) };
     if let Some(arguments) = changes
         && !arguments.all
         && selection.is_all()
@@ -112,9 +114,6 @@ pub(crate) fn run(common: &Common, command: &DeadCommand) -> CommandResult {
         let message = "dead letters: none selected (expected --code, --reason, --image, --lane, --limit or --all)";
         return Err(Problem::new(Exit::Usage, message));
     }
-    // A dead letter may belong to a lane that was removed, so --lane is not checked against the settings.
-    let give_up_after = filter.give_up_after.clone();
-    let settings = work::load(&Flags { give_up_after, lane: None, ..work::flags(common) })?;
     let url = broker::url(&settings)?;
     runtime::run(async {
         let time_outs = broker::time_outs(&settings);

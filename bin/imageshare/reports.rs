@@ -78,7 +78,7 @@ pub(crate) fn run(common: &Common, arguments: &ReportsArguments) -> CommandResul
     let url = broker::url(&settings)?;
     runtime::run(async {
         let interrupted = runtime::interrupts(|| {})?.any();
-        let filter = Filter { arguments, lane: common.lane.as_deref() };
+        let filter = Filter { arguments, lane: common.lane.as_deref().or(settings.lane.as_deref()) };
         let table = output::is_for_people(settings.output.json).then(|| Table::new(HEAD));
         let mut search = Search { filter, table, counts: Counts::default() };
         let time_outs = broker::time_outs(&settings);

@@ -183,3 +183,11 @@ fn more_letters_than_can_be_held_fail() {
     dead(&vhost, &["drop", "--limit", "1"]).run().check(0);
     assert_eq!(dead(&vhost, &["list"]).run().check(0).json().len(), HELD_MAX);
 }
+
+#[test]
+fn lane_of_environment_selects_letters() {
+    let of_lane = |lane| (failed(lane).0, headers(&[("imageshare-lane", lane), ("imageshare-reason", "failed")]));
+    let vhost = with_dead_letters([of_lane("eu"), of_lane("default")]);
+    let listed = dead(&vhost, &["list"]).env("IMAGESHARE_LANE", "default").run().check(0).json();
+    assert_eq!(names(&listed), ["default"]);
+}
