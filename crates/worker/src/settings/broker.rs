@@ -53,7 +53,7 @@ section! {
         /// The interval of heartbeats. Broker and worker consider each other dead after twice this time without data. A
         /// worker releases a lane after this time without data
         heartbeat: Duration = 10 * SECOND, whole_seconds(SECOND..=60 * SECOND);
-        /// How long a job may be held before its lane is requeued. The broker closes the channel after 30m
+        /// How long a job may be held before its lane is requeued. It must be shorter than the broker's `consumer_timeout`, 30m by default
         lease: Duration = 20 * 60 * SECOND, duration(SECOND..=25 * 60 * SECOND);
         /// Authorities to trust, with `amqps://`; default as for `http.ca_file`
         ca_file: Option<PathBuf> = None, file_path("a PEM file with certificates").optional();
