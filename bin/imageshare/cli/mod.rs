@@ -196,8 +196,8 @@ pub(crate) struct ApiArguments {
     /// built in]
     #[arg(long, value_name = "FILE", requires = "sandbox")]
     pub(crate) world: Option<PathBuf>,
-    /// How long to retry while an endpoint or a credential does not work: 90s, 2m, or seconds [env:
-    /// IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
+    /// How long to retry while an endpoint does not work or the credential in use is refused: 90s, 2m, or seconds
+    /// [env: IMAGESHARE_GIVE_UP_AFTER] [default: 60s]
     #[arg(long, value_name = "TIME")]
     pub(crate) give_up_after: Option<String>,
 }

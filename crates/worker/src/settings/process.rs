@@ -34,7 +34,7 @@ section! {
         /// The region of jobs that name none
         region: Option<Region> = None, region().known(regions(served)).optional(),
             variables &["TENCENTCLOUD_REGION"], flag "--region";
-        /// How long a command waits for an endpoint, a credential or a broker that does not work
+        /// How long a command waits for an endpoint or a broker that does not work, or while its credential is refused
         give_up_after: Duration = 60 * SECOND, duration(SECOND / 10..=7 * 86_400 * SECOND),
             variables &["IMAGESHARE_GIVE_UP_AFTER"], flag "--give-up-after";
         /// How long a worker may take to shut down before it abandons the requests in flight
