@@ -109,6 +109,7 @@ pub(crate) fn run(common: &Common, command: &DeadCommand) -> CommandResult {
     let selection = Selection { filter, lane: common.lane.as_deref().or(settings.lane.as_deref()) };
     if let Some(arguments) = changes
         && !arguments.all
+        && common.lane.is_none()
         && selection.is_all()
     {
         let message = "dead letters: none selected (expected --code, --reason, --image, --lane, --limit or --all)";
@@ -192,10 +193,10 @@ struct Selection<'a> {
 }
 
 impl Selection<'_> {
-    /// Whether no flag restricts the selection.
+    /// Whether no filter restricts the selection, apart from the lane.
     const fn is_all(&self) -> bool {
         let DeadFilter { code, reason, image, limit, give_up_after: _ } = self.filter;
-        code.is_none() && reason.is_none() && image.is_none() && limit.is_none() && self.lane.is_none()
+        code.is_none() && reason.is_none() && image.is_none() && limit.is_none()
     }
 
     fn limit(&self) -> u64 {

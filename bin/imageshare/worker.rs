@@ -182,13 +182,19 @@ impl Reload {
         let read = move || {
             let settings = Settings::load(&flags, &Environment::of_process());
             let (of_management, client_of_management) = management.unzip();
-            let mut clients = client_of_management.iter().chain([&client]);
-            let trust = if settings.is_ok() { clients.try_for_each(Client::reread_trust) } else { Ok(()) };
-            let is_same = |settings: &Settings| {
-                settings.broker.url().is_ok_and(|read| read == url)
-                    && settings.broker.management_url().is_ok_and(|read| read == of_management)
-            };
-            let has_other_url = !settings.as_ref().is_ok_and(is_same);
+            // Each, although another one may fail.
+            let clients = client_of_management.iter().chain([&client]).filter(|_| settings.is_ok());
+            let trust: Vec<_> = clients.map(Client::reread_trust).collect();
+            let trust = trust.into_iter().collect();
+            let has_other_url = settings.as_ref().is_ok_and(|settings| {
+                let broker = &settings.broker;
+                let other = broker.url().map(|read| read != url);
+                let other_management = broker.management_url().map(|read| read != of_management);
+                for error in [other.as_ref().err(), other_management.as_ref().err()].into_iter().flatten() {
+                    error!("{error}; keeping the old address");
+                }
+                other.unwrap_or(false) || other_management.unwrap_or(false)
+            });
             Reread { settings, trust, has_other_url }
         };
         let task = tokio::spawn(async move {

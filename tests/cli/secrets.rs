@@ -134,9 +134,7 @@ fn misplaced_secrets_are_not_shown() {
     for secret in MISPLACED {
         for variable in variables.split_whitespace() {
             let program = Program::new(["worker"]).env("IMAGESHARE_BROKER_URL", url).env(variable, secret);
-            let ended = program.terminated_after(1).run();
-            assert!(["starting", "error"].iter().any(|word| ended.stderr.contains(word)), "{variable} was not read");
-            check_output(secret, &ended);
+            check_output(secret, &program.terminated_after(1).run());
         }
         for command in commands {
             let program = Program::new(command.split_whitespace()).arg(secret).env("IMAGESHARE_BROKER_URL", url);

@@ -48,7 +48,8 @@ pub(super) struct History {
     final_failure: Option<FinalFailure>,
 }
 
-/// An operation used up its tries: it fails unless a listing shows that it is done.
+/// An operation used up its tries, or was refused after a write that may have been applied: it fails unless a listing shows
+/// that it is done.
 #[derive(Clone, Debug)]
 pub(super) struct FinalFailure {
     /// The listing must begin no earlier than this.

@@ -122,7 +122,7 @@ impl Image {
 
     // Final failures.
 
-    /// Decides an operation that used up its tries: by a listing, if there can be one.
+    /// Decides an operation with a final failure: by a listing, if there can be one.
     fn decide_final_failure(
         &mut self,
         cx: &mut Context<'_>,
@@ -152,13 +152,13 @@ impl Image {
         }
     }
 
-    /// Fails an operation that used up its tries. A job that arrived after that is not given the RequestId.
+    /// Fails an operation with a final failure. A job that arrived after that is not given the RequestId.
     pub(super) fn report_final_failure(&mut self, cx: &Context<'_>, account: Key<Account>, last: &FinalFailure) {
         let nameless = last.failure().without_request();
         self.fail_front_by(cx, account, |job| if last.is_of(job.seq()) { last.failure() } else { &nameless });
     }
 
-    /// The operation used up its tries. It fails unless a listing that shows all of them finds it done.
+    /// The operation fails unless a listing that shows all its writes finds it done.
     pub(super) fn set_final_failure(&mut self, cx: &mut Context<'_>, account: Key<Account>, failure: Arc<Failure>) {
         self.count_sample(account, &failure.code);
         let history = self.store.history_mut(account);

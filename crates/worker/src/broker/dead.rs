@@ -119,8 +119,9 @@ impl DeadLetters {
     pub async fn open(url: &Url, name: &str, time_outs: TimeOuts) -> Result<Self, Error> {
         let connection = Connection::open(url, name, time_outs).await?;
         connection.limit_reading();
+        let asked = Instant::now();
         let channel = connection.channel().await?;
-        let queue = look(&channel, time_outs).await?;
+        let queue = look(&channel, time_outs, asked.elapsed()).await?;
         let qos = channel.basic_qos(HELD_MAX, BasicQosOptions::default());
         bounded(time_outs.call, "basic.qos", qos).await?;
         let consume = channel.basic_consume(
@@ -228,8 +229,10 @@ async fn removed(connection: &Connection, channel: &Channel, consumer: &mut Cons
 /// Waits until the queue has at most this many consumers.
 async fn until_back(url: &Url, name: &str, time_outs: TimeOuts, others: u32) -> Result<(), Error> {
     let connection = Connection::open(url, name, time_outs).await?;
+    let asked = Instant::now();
     let channel = connection.channel().await?;
-    while look(&channel, time_outs).await?.consumer_count() > others {
+    let round_trip = asked.elapsed();
+    while look(&channel, time_outs, round_trip).await?.consumer_count() > others {
         sleep(LOOK_EVERY).await;
     }
     connection.close().await
@@ -238,8 +241,9 @@ async fn until_back(url: &Url, name: &str, time_outs: TimeOuts, others: u32) -> 
 /// Returns the state of the queue.
 ///
 /// If the queue does not answer the broker within 250 ms, the broker counts neither messages nor consumers (`stat` of
-/// `rabbit_quorum_queue` in 3.10.8): it requeues many letters, for example. Then the question is repeated.
-async fn look(channel: &Channel, time_outs: TimeOuts) -> Result<Queue, Error> {
+/// `rabbit_quorum_queue` in 3.10.8): it requeues many letters, for example. Then the question is repeated. Another answer of
+/// the broker took the time `round_trip`.
+async fn look(channel: &Channel, time_outs: TimeOuts, round_trip: Duration) -> Result<Queue, Error> {
     const UNANSWERED: Duration = Duration::from_millis(200);
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let give_up_at = Instant::now() + REQUEUE_MAX;
@@ -248,9 +252,10 @@ async fn look(channel: &Channel, time_outs: TimeOuts) -> Result<Queue, Error> {
         let look = channel.queue_declare(topology::DEAD.into(), options, FieldTable::default());
         let queue = bounded(time_outs.call, "queue.declare", look).await?;
         let is_empty = queue.message_count() == 0 && queue.consumer_count() == 0;
-        if !is_empty || asked.elapsed() < UNANSWERED || Instant::now() >= give_up_at {
+        if !is_empty || asked.elapsed() < round_trip + UNANSWERED || Instant::now() >= give_up_at {
             return Ok(queue);
         }
+        sleep(LOOK_EVERY).await;
     }
 }
 

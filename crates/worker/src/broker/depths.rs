@@ -83,7 +83,7 @@ async fn ask_all(mut connection: LaneConnection, queues: &mut [WatchedQueue<'_>]
     // The queue may be missing, for which the broker closes the channel. The next connection asks for the others first.
     queues.rotate_left(asked.into_inner() + 1);
     match &failed {
-        // The other depths are of this connection.
+        // The other depths are of this connection, or of the one before if several queues are missing.
         Error::Closed { .. } => queues.last().into_iter().for_each(WatchedQueue::forget),
         _ => queues.iter().for_each(WatchedQueue::forget),
     }

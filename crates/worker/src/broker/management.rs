@@ -237,6 +237,11 @@ fn shown_text(text: &str) -> String {
 }
 
 impl ManagementUrl {
+    /// Whether it is reached over TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.base.starts_with("https")
+    }
+
     /// What the address of a management interface looks like.
     pub const EXPECTED: &str = "http://user:password@host:port or https://, with percent escapes in user and password";
 

@@ -300,8 +300,10 @@ impl<I: Send + 'static> BrokerSource<I> {
         match why {
             Requeue::Closed(_) => self.lane(lane).ownership = LaneOwnership::Released,
             Requeue::Drain | Requeue::Lease | Requeue::Operations | Requeue::Paused => {
-                // A lane that was closed when it was paused is open in the engine when it comes up again.
-                driver.status().lane(lane).open();
+                if why == Requeue::Paused {
+                    // A lane that was closed when it was paused is open in the engine when it comes up again.
+                    driver.status().lane(lane).open();
+                }
                 self.consume(lane, driver);
             }
         }

@@ -167,8 +167,7 @@ impl Service<Uri> for Connector {
             let looked_up = timeout(lookup_max, network.lookup(&host)).await;
             let looked_up = looked_up.unwrap_or(Err(NetError::Lookup(LookupError::TimeOut(lookup_max))));
             looked_up.map_err(|error| failed(error.into()))?;
-            let connected = timeout(connect_max, connecting).await;
-            connected.unwrap_or_else(|_| Err(failed(ConnectTimeOut(connect_max).into())))
+            timeout(connect_max, connecting).await.unwrap_or_else(|_| Err(ConnectTimeOut(connect_max).into()))
         })
     }
 }

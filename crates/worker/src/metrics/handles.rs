@@ -178,8 +178,7 @@ impl LaneMetrics {
 
     /// Records that finished jobs were acknowledged. Those of a file are when their report is written.
     pub(crate) fn acknowledged(&self, jobs: u64) {
-        // They may have been lost a moment before.
-        drop(self.owed.fetch_update(Relaxed, Relaxed, |owed| Some(owed.saturating_sub(jobs))));
+        self.owed.fetch_sub(jobs, Relaxed);
         self.jobs_held.sub(i64::try_from(jobs).unwrap_or(i64::MAX));
         self.progressed();
     }

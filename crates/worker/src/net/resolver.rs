@@ -44,7 +44,7 @@ pub(crate) enum LookupError {
 
 type LookupResult = Result<Vec<IpAddr>, LookupError>;
 
-/// Empty until the lookup has ended; then its result, and when it ended.
+/// Empty until the lookup has ended; then its result, and until when it is usable.
 type Pending = watch::Receiver<Option<(Instant, LookupResult)>>;
 
 /// Looks up names. Clones share everything.

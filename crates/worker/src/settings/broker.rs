@@ -134,7 +134,9 @@ impl Broker {
     pub fn url(&self) -> Result<Url, NoBroker> {
         let source = self.url.as_ref().ok_or(NoBroker::Missing)?;
         let url = source.read("broker.url_file", Url::EXPECTED)?;
-        if !url.is_tls() && self.trust != Trust::default() && self.management.is_none() {
+        // The management interface may use them.
+        let has_use = || self.management_url().is_ok_and(|management| management.is_some_and(|url| url.is_tls()));
+        if !url.is_tls() && self.trust != Trust::default() && !has_use() {
             return Err(NoBroker::Plain);
         }
         Ok(url.trusting(self.trust.clone()))
@@ -194,7 +196,8 @@ impl BrokerSettings {
         };
         let trust = Trust { ca_file: self.ca_file.value.clone(), client };
         // The management interface may use them.
-        let has_management = self.management_url.value.is_some() || self.management_url_file.value.is_some();
+        let management = self.management_url.value.as_ref();
+        let has_management = management.is_some_and(ManagementUrl::is_tls) || self.management_url_file.value.is_some();
         if !has_management && self.url.value.as_ref().is_some_and(|url| !url.is_tls()) {
             let files = [
                 ("ca_file", &self.ca_file),

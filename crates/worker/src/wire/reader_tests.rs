@@ -362,6 +362,7 @@ fn sync_with_rejected_row_is_rejected() {
     begins(&["a Y 10001", "b S 10001", "x"], &[&spoiled(2, 4), "a.csv:4: 1 fields", "line-3 SHARE 10001"]);
     // Of these rows it is known that they belong to something else.
     begins(&["b S 1", "a Y 10001", "a S 1"], &["a.csv:2: ", "a.csv:4: ", "line-3 SYNC 10001"]);
+    begins(&["X S 10001", "a Y 10001"], &["a.csv:2: image_id", "line-3 SYNC 10001"]);
 }
 
 #[test]

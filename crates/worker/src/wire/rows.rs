@@ -107,7 +107,9 @@ impl Rows {
                     _ => None,
                 };
                 self.hold(key, ready);
-                self.note_rejected(number, key);
+                if !matches!(bad.known.permission, Some(Permission::Share | Permission::Cancel)) {
+                    self.note_rejected(number, key);
+                }
                 let known = Known { job_id: Some(job_id(number)), ..*bad.known };
                 let rejection =
                     Rejection { place: None, member: bad.column, problem: bad.problem, known: Box::new(known) };
@@ -220,7 +222,7 @@ impl Rows {
     fn release(&mut self, ready: &mut ReadyJobs) {
         let Some(Held { read, rejected, .. }) = self.held.take() else { return };
         let mut first_lines = BTreeMap::new();
-        // The last row of each SYNC that does not follow the others.
+        // The first lines of the first two groups of a SYNC whose rows do not follow each other.
         let mut apart = BTreeMap::new();
         for group in read.iter().flatten().filter(|group| is_sync(group.key)) {
             if let Some(first) = first_lines.insert(group.key, group.line) {
