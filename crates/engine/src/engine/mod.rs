@@ -147,10 +147,11 @@ impl Engine {
                 self.check_owner(lane, |lane, now| lane.expect_account(now, account));
             }
             Input::Limits(limits) => {
+                let is_other_lag = limits.read_lag != self.limits.read_lag;
                 self.limits = limits;
                 self.work.max = self.limits.work;
-                for lane in self.lanes.keys().copied().collect::<Vec<_>>() {
-                    self.for_images(lane, |image, cx| image.limits_changed(cx));
+                for lane in self.lanes.keys().copied().filter(|_| is_other_lag).collect::<Vec<_>>() {
+                    self.for_images(lane, |image, cx| image.read_lag_changed(cx));
                 }
             }
             Input::Drain => {

@@ -254,7 +254,7 @@ impl Image {
     }
 
     /// Schedules these moments again, since another read lag moves them.
-    pub(crate) fn limits_changed(&mut self, cx: &Context<'_>) {
+    pub(crate) fn read_lag_changed(&mut self, cx: &Context<'_>) {
         for account in self.store.accounts().map(|(_, account)| account).collect::<Vec<_>>() {
             self.schedule_forgetting(cx, account);
         }

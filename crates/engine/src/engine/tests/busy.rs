@@ -22,6 +22,18 @@ fn busy_kit() -> (Kit, u64) {
     (kit, delivery)
 }
 
+/// A write was lost at the returned time, and the same write is in flight again.
+fn kit_with_lost_write() -> (Kit, u64, u64) {
+    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
+    let delivery = kit.job(Mode::Share, 0, [1]);
+    kit.list([]);
+    kit.write(Permission::Share);
+    kit.lose();
+    let sent = kit.now;
+    kit.write(Permission::Share);
+    (kit, delivery, sent)
+}
+
 #[test]
 fn busy_image_is_written_once_it_is_normal() {
     let (mut kit, delivery) = busy_kit();
@@ -48,13 +60,7 @@ fn broken_image_fails_at_once() {
 #[test]
 fn broken_image_lists_earlier_write_first() {
     for (listed, outcome) in [(true, "changed"), (false, BUSY)] {
-        let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
-        let delivery = kit.job(Mode::Share, 0, [1]);
-        kit.list([]);
-        kit.write(Permission::Share);
-        kit.lose();
-        let sent = kit.now;
-        kit.write(Permission::Share);
+        let (mut kit, delivery, sent) = kit_with_lost_write();
         kit.refuse(BUSY);
         kit.state(ImageReadiness::Broken("CREATEFAILED".into()));
         assert!(!kit.is_settled(delivery));
@@ -213,12 +219,7 @@ fn busy_image_without_jobs_is_forgotten() {
 
 #[test]
 fn interrupted_write_in_doubt_has_no_answer() {
-    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
-    let delivery = kit.job(Mode::Share, 0, [1]);
-    kit.list([]);
-    kit.write(Permission::Share);
-    kit.lose();
-    kit.write(Permission::Share);
+    let (mut kit, delivery, _) = kit_with_lost_write();
     kit.refuse(BUSY);
     kit.state(ImageReadiness::Broken("CREATEFAILED".into()));
     kit.input(Input::Drain);
@@ -227,13 +228,7 @@ fn interrupted_write_in_doubt_has_no_answer() {
 
 #[test]
 fn later_refusals_do_not_put_off_last_listing() {
-    let mut kit = Kit::new(Policy::COMMAND, LimitValues::default());
-    let delivery = kit.job(Mode::Share, 0, [1]);
-    kit.list([]);
-    kit.write(Permission::Share);
-    kit.lose();
-    let sent = kit.now;
-    kit.write(Permission::Share);
+    let (mut kit, delivery, sent) = kit_with_lost_write();
     kit.refuse("FailedOperation.BYOLImageShareFailed");
     for later in 2..30 {
         kit.pass(Millis(2000));
