@@ -17,7 +17,7 @@ use imageshare_worker::{
 };
 
 use super::{Findings, policy};
-use crate::{broker, exit::Exit, output::counted, site, worker};
+use crate::{broker, exit::Exit, output::counted, site, work, worker};
 
 /// An image that does not exist. The API checks the policy before the image, so a probe needs no image of the user.
 const MISSING_IMAGE: &str = "img-00000000";
@@ -37,8 +37,7 @@ pub(super) async fn run(settings: &Settings, client: &Client, findings: &mut Fin
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                let exit = if error.error.is_out_of_reach() { Exit::Unreachable } else { Exit::Refused };
-                findings.problem(exit, &format!("lane {}: {error}", lane.name));
+                findings.problem(work::credential_exit(&error.error), &format!("lane {}: {error}", lane.name));
                 continue;
             }
         };

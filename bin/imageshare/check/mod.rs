@@ -95,8 +95,7 @@ impl Findings {
                     id.insert(None);
                     self.unusable.insert(lane.credential.clone());
                     self.add(key, "unusable", &lane.source);
-                    let exit = if error.is_out_of_reach() { Exit::Unreachable } else { Exit::Refused };
-                    self.problem(exit, &format!("credential {}: {error}", lane.credential));
+                    self.problem(work::credential_exit(&error), &format!("credential {}: {error}", lane.credential));
                 }
             }
         }

@@ -21,7 +21,7 @@ use imageshare_sandbox::{
     world::{ACCOUNT, SECRET_ID, SECRET_KEY},
 };
 use imageshare_worker::{
-    credentials::{CredentialCache, IfMissing},
+    credentials::{CredentialCache, CredentialsError, IfMissing},
     environment::Environment,
     http::{Client, TimeOuts},
     lane::LaneConfig,
@@ -158,6 +158,11 @@ impl Session {
     }
 }
 
+/// Returns the exit code for a credential that cannot be loaded.
+pub(crate) fn credential_exit(error: &CredentialsError) -> Exit {
+    if error.is_out_of_reach() { Exit::Unreachable } else { Exit::Refused }
+}
+
 /// Opens the lanes of the settings with their credentials. Two lanes with the same key may share neither host nor region.
 pub(crate) async fn open_lanes(
     settings: &Settings,
@@ -165,10 +170,7 @@ pub(crate) async fn open_lanes(
     if_missing: IfMissing,
 ) -> Result<Vec<OpenLane>, Problem> {
     let opened = lanes::open_lanes(&settings.lanes, &Environment::of_process(), client, if_missing).await;
-    let lanes = opened.map_err(|error| {
-        let exit = if error.error.is_out_of_reach() { Exit::Unreachable } else { Exit::Refused };
-        Problem::new(exit, error.to_string())
-    })?;
+    let lanes = opened.map_err(|error| Problem::new(credential_exit(&error.error), error.to_string()))?;
     let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.credentials.credential()?.secret_id)).collect();
     settings.check_keys(ids.iter().map(Option::as_ref)).or_exit(Exit::Usage)?;
     Ok(lanes)

@@ -161,12 +161,11 @@ impl Service<Uri> for Connector {
         let (network, host) = (self.inner.direct.0.clone(), host_of(first_hop).to_owned());
         let (lookup_max, connect_max) = (self.time_outs.lookup(), self.time_outs.connect);
         let connecting = self.https.call(to);
-        let failed = move |error: BoxError| if is_proxy { NoTunnel(error).into() } else { error };
         Box::pin(async move {
             // The result is cached for the connection.
             let looked_up = timeout(lookup_max, network.lookup(&host)).await;
             let looked_up = looked_up.unwrap_or(Err(NetError::Lookup(LookupError::TimeOut(lookup_max))));
-            looked_up.map_err(|error| failed(error.into()))?;
+            looked_up.map_err(|error| if is_proxy { NoTunnel(error.into()).into() } else { BoxError::from(error) })?;
             timeout(connect_max, connecting).await.unwrap_or_else(|_| Err(ConnectTimeOut(connect_max).into()))
         })
     }
